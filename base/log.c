@@ -1,0 +1,192 @@
+#include "base/log.h"
+
+#include "base/text.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES 8192
+#define VALUE_MAX_BYTES 4096
+
+/* Written once by log_setup() before threads start, read afterwards. */
+static struct {
+    const char *program;
+    enum log_level level;
+    enum log_format format;
+    bool priorities;
+} settings = {.program = "tokentls", .level = LOG_LEVEL_INFO, .format = LOG_FORMAT_TEXT};
+
+struct line {
+    char text[LINE_MAX_BYTES];
+    size_t length;
+};
+
+void log_setup(const char *program, enum log_level level, enum log_format format, bool priorities)
+{
+    settings.program = program;
+    settings.level = level;
+    settings.format = format;
+    settings.priorities = priorities;
+}
+
+static const char *level_name(enum log_level level)
+{
+    switch (level) {
+    case LOG_LEVEL_ERROR:
+        return "error";
+    case LOG_LEVEL_WARNING:
+        return "warning";
+    case LOG_LEVEL_NOTICE:
+        return "notice";
+    case LOG_LEVEL_INFO:
+        return "info";
+    case LOG_LEVEL_DEBUG:
+        return "debug";
+    }
+    return "info";
+}
+
+bool log_parse_level(const char *name, enum log_level *ret_level)
+{
+    static const enum log_level levels[] = {LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO,
+                                            LOG_LEVEL_DEBUG};
+
+    for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
+        if (strcmp(name, level_name(levels[i])) == 0) {
+            *ret_level = levels[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+bool log_enabled(enum log_level level)
+{
+    return level <= settings.level;
+}
+
+/* One byte stays free for the newline; what does not fit is dropped whole, so that a line never ends in half a field.
+ */
+static void put(struct line *line, const char *text)
+{
+    size_t length = strlen(text);
+
+    if (length > sizeof(line->text) - 2 - line->length)
+        return;
+    memcpy(line->text + line->length, text, length);
+    line->length += length;
+}
+
+static bool needs_quotes(const char *value)
+{
+    return value[0] == '\0' || strpbrk(value, " =\"") != NULL;
+}
+
+/* Text form: an escape starts with a backslash, a quote inside is escaped by text_escape(). */
+static void put_text_value(struct line *line, const char *value)
+{
+    char escaped[VALUE_MAX_BYTES];
+
+    text_escape(value, strlen(value), escaped, sizeof(escaped));
+    if (!needs_quotes(escaped)) {
+        put(line, escaped);
+        return;
+    }
+    put(line, "\"");
+    put(line, escaped);
+    put(line, "\"");
+}
+
+/* JSON form: text_escape() has left printable text without quotes; its own backslashes are doubled here. */
+static void put_json_text(struct line *line, const char *value)
+{
+    char escaped[VALUE_MAX_BYTES];
+    char doubled[2 * VALUE_MAX_BYTES];
+    size_t used = 0;
+
+    text_escape(value, strlen(value), escaped, sizeof(escaped));
+    for (const char *at = escaped; *at != '\0'; at++) {
+        if (*at == '\\')
+            doubled[used++] = '\\';
+        doubled[used++] = *at;
+    }
+    doubled[used] = '\0';
+    put(line, "\"");
+    put(line, doubled);
+    put(line, "\"");
+}
+
+static void put_field(struct line *line, const struct log_field *field, bool json)
+{
+    char number[32];
+
+    if (field->kind == LOG_FIELD_TEXT && field->text == NULL)
+        return;
+    put(line, json ? ",\"" : " ");
+    put(line, field->key);
+    put(line, json ? "\":" : "=");
+    if (field->kind == LOG_FIELD_TEXT) {
+        if (json)
+            put_json_text(line, field->text);
+        else
+            put_text_value(line, field->text);
+    } else if (field->kind == LOG_FIELD_BOOL) {
+        put(line, field->number ? "true" : "false");
+    } else {
+        (void)snprintf(number, sizeof(number), "%lld", (long long)field->number);
+        put(line, number);
+    }
+}
+
+static void put_head(struct line *line, enum log_level level, const char *message)
+{
+    char text[64];
+    struct timespec now;
+    struct tm utc;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)gmtime_r(&now.tv_sec, &utc);
+    if (settings.priorities) {
+        (void)snprintf(text, sizeof(text), "<%d>", (int)level);
+        put(line, text);
+    }
+    (void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
+    if (settings.format == LOG_FORMAT_JSON) {
+        put(line, "{\"time\":\"");
+        put(line, text);
+        (void)snprintf(text, sizeof(text), ".%03ldZ\",\"level\":\"%s\",\"program\":\"", now.tv_nsec / 1000000,
+                       level_name(level));
+        put(line, text);
+        put(line, settings.program);
+        put(line, "\",\"message\":");
+        put_json_text(line, message);
+    } else {
+        put(line, text);
+        (void)snprintf(text, sizeof(text), ".%03ldZ %s ", now.tv_nsec / 1000000, level_name(level));
+        put(line, text);
+        put(line, settings.program);
+        put(line, ": ");
+        put(line, message);
+    }
+}
+
+void log_event(enum log_level level, const char *message, const struct log_field *fields)
+{
+    struct line line = {.length = 0};
+    bool json = settings.format == LOG_FORMAT_JSON;
+    ssize_t written;
+
+    if (!log_enabled(level))
+        return;
+    put_head(&line, level, message);
+    for (; fields->key != NULL; fields++)
+        put_field(&line, fields, json);
+    if (json)
+        put(&line, "}");
+    line.text[line.length++] = '\n';
+    written = write(STDERR_FILENO, line.text, line.length);
+    (void)written; /* nowhere left to report it */
+}
