@@ -1,0 +1,49 @@
+/*
+ * The TLS settings of one tunnel or gateway in one worker: an SSL_CTX with our provider, versions, groups, signature
+ * algorithms, ALPN, trust and identities. Immutable after context_new() apart from the identities' own updates.
+ */
+#ifndef TOKENTLS_TLS_CONTEXT_H
+#define TOKENTLS_TLS_CONTEXT_H
+
+#include "base/error.h"
+#include "tls/identity.h"
+#include "tls/verify/chain.h"
+
+struct context;
+struct libctx;
+struct trust;
+struct crl_snapshot;
+
+enum context_client_auth { CONTEXT_CLIENT_AUTH_NONE, CONTEXT_CLIENT_AUTH_OPTIONAL, CONTEXT_CLIENT_AUTH_REQUIRED };
+enum context_version { CONTEXT_TLS_ANY = 0, CONTEXT_TLS_1_2 = 12, CONTEXT_TLS_1_3 = 13 };
+
+struct context_config {
+    struct libctx *libctx; /* of this worker */
+    bool server;
+    const char *name; /* tunnel or gateway, for messages */
+
+    /* Own side. A client without identities does one-way TLS; a server has an identity or certificate + key files. */
+    struct identity *const *identities; /* borrowed; must outlive the context */
+    size_t n_identities;
+    const char *certificate_file, *key_file; /* server with its key in a file; NULL otherwise */
+
+    /* The peer's side. */
+    struct trust *trust;       /* referenced; NULL only for a server with CONTEXT_CLIENT_AUTH_NONE */
+    struct crl_snapshot *crls; /* referenced; may be NULL */
+    enum chain_revocation revocation;
+    enum chain_policy policy;
+    enum context_client_auth client_auth; /* server only */
+    enum context_version version;         /* CONTEXT_TLS_ANY: 1.2 and 1.3 */
+    const char *const *alpn;              /* NULL-terminated; NULL or empty: none */
+    bool refuse_certificate_request; /* client: a server that asks for a certificate is refused (connect --one-way) */
+    bool resumption;
+    int depth; /* 0: CHAIN_DEPTH_DEFAULT */
+};
+
+/* Build; everything is checked here (unreadable files, a file key that does not fit). *ret is owned by the caller. */
+MUST_USE result context_new(const struct context_config *config, struct context **ret, struct error *err);
+
+/* All connections must have ended. NULL is allowed. */
+void context_free(struct context *context);
+
+#endif

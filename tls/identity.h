@@ -1,0 +1,45 @@
+/*
+ * An identity as one worker sees it: a key in a keyholder, its certificate chain and what it can sign. Kept up to date
+ * by the keyholder's announcements. Loop thread of that worker only.
+ */
+#ifndef TOKENTLS_TLS_IDENTITY_H
+#define TOKENTLS_TLS_IDENTITY_H
+
+#include "base/error.h"
+#include "pkcs11/keyholder/client.h"
+
+#include <openssl/types.h>
+#include <openssl/x509.h>
+
+struct libctx; /* tls/libctx.h */
+struct identity;
+
+/* A new identity that is absent until identity_update(). NULL with *err set on failure. */
+MUST_USE struct identity *identity_new(struct libctx *libctx, const char *name, struct error *err);
+void identity_free(struct identity *identity); /* NULL is allowed */
+
+const char *identity_name(const struct identity *identity);
+
+/*
+ * Take an announcement of `client`. Builds the provider's EVP_PKEY and the X509 chain. A certificate that cannot be
+ * used leaves the identity unusable with the reason. Handshakes in flight keep what they started with.
+ */
+void identity_update(struct identity *identity, struct keyholder_client *client,
+                     const struct keyholder_identity *announced);
+
+/* The keyholder is gone: unusable with this reason until the next identity_update(). */
+void identity_gone(struct identity *identity, const struct error *reason);
+
+/* ERROR_NONE when a handshake may use it now; else why not (ERROR_TOKEN, ERROR_PIN, ERROR_CONFIG). */
+MUST_USE result identity_usable(const struct identity *identity, struct error *err);
+
+/* Leaf and rest of the chain; borrowed; NULL while unknown. */
+X509 *identity_certificate(const struct identity *identity);
+STACK_OF(X509) * identity_chain(const struct identity *identity);
+EVP_PKEY *identity_key(const struct identity *identity);
+
+/* Usable schemes in order of preference. */
+const uint16_t *identity_schemes(const struct identity *identity, size_t *ret_n);
+const char *identity_uri(const struct identity *identity);
+
+#endif

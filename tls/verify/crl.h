@@ -1,0 +1,27 @@
+/* CRLs: loading, checking against their issuers, and the immutable snapshot a handshake takes. */
+#ifndef TOKENTLS_TLS_VERIFY_CRL_H
+#define TOKENTLS_TLS_VERIFY_CRL_H
+
+#include "base/error.h"
+
+#include <openssl/types.h>
+#include <openssl/x509.h>
+
+struct crl_snapshot;
+
+/*
+ * Load CRLs from files and folders (PEM or DER, one or many objects each; in a folder every regular file). ERROR_IO,
+ * or ERROR_VERIFY when something is not a CRL; the text names path and object. Signatures are checked by
+ * chain_verify() against the issuer found on the path, once per snapshot and issuer key. Blocks; not on a loop.
+ */
+MUST_USE result crl_snapshot_load(const char *const *paths, size_t n_paths, OSSL_LIB_CTX *libctx,
+                                  struct crl_snapshot **ret, struct error *err);
+
+/* Reference counting; any thread. NULL is allowed. */
+struct crl_snapshot *crl_snapshot_ref(struct crl_snapshot *snapshot);
+void crl_snapshot_free(struct crl_snapshot *snapshot);
+
+/* The CRLs, owned by the snapshot. */
+const STACK_OF(X509_CRL) * crl_snapshot_crls(const struct crl_snapshot *snapshot);
+
+#endif
