@@ -4,7 +4,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,7 +21,11 @@ static struct {
 struct line {
     char text[LINE_MAX_BYTES];
     size_t length;
+    bool overflow; /* something did not fit since this was last cleared */
 };
+
+/* Kept free for the mark of a cut line, the closing brace and the newline. */
+#define TAIL_BYTES 32
 
 void log_setup(const char *program, enum log_level level, enum log_format format, bool priorities)
 {
@@ -68,14 +71,14 @@ bool log_enabled(enum log_level level)
     return level <= settings.level;
 }
 
-/* One byte stays free for the newline; what does not fit is dropped whole, so that a line never ends in half a field.
- */
 static void put(struct line *line, const char *text)
 {
     size_t length = strlen(text);
 
-    if (length > sizeof(line->text) - 2 - line->length)
+    if (length > sizeof(line->text) - TAIL_BYTES - line->length) {
+        line->overflow = true;
         return;
+    }
     memcpy(line->text + line->length, text, length);
     line->length += length;
 }
@@ -173,6 +176,25 @@ static void put_head(struct line *line, enum log_level level, const char *messag
     }
 }
 
+/* A field is written whole or not at all. */
+static void put_fields(struct line *line, const struct log_field *fields, bool json)
+{
+    bool cut = false;
+
+    for (; fields->key != NULL; fields++) {
+        size_t before = line->length;
+
+        put_field(line, fields, json);
+        if (line->overflow) {
+            line->length = before;
+            line->overflow = false;
+            cut = true;
+        }
+    }
+    if (cut)
+        line->length += (size_t)sprintf(line->text + line->length, json ? ",\"truncated\":true" : " truncated=true");
+}
+
 void log_event(enum log_level level, const char *message, const struct log_field *fields)
 {
     struct line line = {.length = 0};
@@ -182,10 +204,9 @@ void log_event(enum log_level level, const char *message, const struct log_field
     if (!log_enabled(level))
         return;
     put_head(&line, level, message);
-    for (; fields->key != NULL; fields++)
-        put_field(&line, fields, json);
+    put_fields(&line, fields, json);
     if (json)
-        put(&line, "}");
+        line.text[line.length++] = '}';
     line.text[line.length++] = '\n';
     written = write(STDERR_FILENO, line.text, line.length);
     (void)written; /* nowhere left to report it */

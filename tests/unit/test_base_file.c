@@ -1,0 +1,124 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char folder[64];
+static char path[128];
+
+static int make_folder(void **state)
+{
+    (void)state;
+    (void)snprintf(folder, sizeof(folder), "/tmp/tokentls-file-XXXXXX");
+    if (mkdtemp(folder) == NULL)
+        return -1;
+    (void)snprintf(path, sizeof(path), "%s/f", folder);
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    (void)unlink(path);
+    return rmdir(folder);
+}
+
+static void replace_and_read_back(void **state)
+{
+    struct file_content content = {0};
+    struct error err = ERROR_INIT;
+    struct stat status;
+
+    (void)state;
+    assert_int_equal(file_replace(path, "one", 3, &err), ERROR_NONE);
+    assert_int_equal(file_replace(path, "three", 5, &err), ERROR_NONE);
+    assert_int_equal(file_read(path, 5, &content, &err), ERROR_NONE);
+    assert_int_equal(content.length, 5);
+    assert_string_equal((const char *)content.data, "three");
+    file_content_free(&content);
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 07777, 0600);
+}
+
+static void the_limit_is_enforced(void **state)
+{
+    struct file_content content = {0};
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_int_equal(file_replace(path, "three", 5, &err), ERROR_NONE);
+    assert_int_equal(file_read(path, 4, &content, &err), ERROR_IO);
+    assert_non_null(strstr(err.text, "larger than the limit of 4 bytes"));
+    assert_null(content.data);
+}
+
+static void what_is_not_a_file_is_refused(void **state)
+{
+    struct file_content content = {0};
+    struct error err = ERROR_INIT;
+    char fifo[128];
+
+    (void)state;
+    assert_int_equal(file_read(folder, 10, &content, &err), ERROR_IO);
+    assert_non_null(strstr(err.text, "not a regular file"));
+    assert_int_equal(file_read("/nonexistent/x", 10, &content, &err), ERROR_IO);
+    assert_int_equal(err.code, ENOENT);
+    assert_non_null(strstr(err.text, "/nonexistent/x"));
+    (void)snprintf(fifo, sizeof(fifo), "%s/fifo", folder);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    assert_int_equal(file_read(fifo, 10, &content, &err), ERROR_IO); /* and does not wait for a writer */
+    (void)unlink(fifo);
+}
+
+static void a_failed_replace_leaves_nothing(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_int_equal(file_replace("/nonexistent/folder/f", "x", 1, &err), ERROR_IO);
+    assert_non_null(strstr(err.text, "/nonexistent/folder/f"));
+}
+
+static void private_folders(void **state)
+{
+    struct error err = ERROR_INIT;
+    char deep[160];
+    struct stat status;
+
+    (void)state;
+    (void)snprintf(deep, sizeof(deep), "%s/a", folder);
+    assert_int_equal(file_make_private_folder(deep, &err), ERROR_NONE);
+    assert_int_equal(file_make_private_folder(deep, &err), ERROR_NONE);
+    assert_int_equal(stat(deep, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0700);
+    assert_int_equal(chmod(deep, 0777), 0);
+    assert_int_equal(file_make_private_folder(deep, &err), ERROR_IO);
+    assert_non_null(strstr(err.text, "writable by group or others"));
+    assert_int_equal(rmdir(deep), 0);
+    assert_int_equal(file_replace(path, "x", 1, &err), ERROR_NONE);
+    assert_int_equal(file_make_private_folder(path, &err), ERROR_IO);
+    assert_non_null(strstr(err.text, "not a folder"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(replace_and_read_back),
+        cmocka_unit_test(the_limit_is_enforced),
+        cmocka_unit_test(what_is_not_a_file_is_refused),
+        cmocka_unit_test(a_failed_replace_leaves_nothing),
+        cmocka_unit_test(private_folders),
+    };
+
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
