@@ -32,7 +32,7 @@ static void errno_and_openssl_are_named(void **state)
     (void)state;
     assert_int_equal(error_set_errno(&err, ENOENT, "open %s", "x"), ERROR_IO);
     assert_string_equal(err.text, "open x: No such file or directory");
-    assert_int_equal(OPENSSL_init_ssl(0, NULL), 1); /* loads the reason texts */
+    assert_int_equal(OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS, NULL), 1); /* loads the reason texts */
     ERR_raise(ERR_LIB_SSL, SSL_R_UNEXPECTED_MESSAGE);
     assert_int_equal(error_set_openssl(&err, ERROR_PROTOCOL, "handshake"), ERROR_PROTOCOL);
     assert_string_equal(err.text, "handshake: unexpected message");
