@@ -1,0 +1,39 @@
+/*
+ * Whole messages over a SOCK_SEQPACKET socket: never blocks, never a part of a message, truncated ones are refused.
+ * Any thread, but one reader a socket.
+ */
+#ifndef TOKENTLS_PKCS11_KEYHOLDER_PACKET_H
+#define TOKENTLS_PKCS11_KEYHOLDER_PACKET_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum packet_status {
+    PACKET_OK,
+    PACKET_AGAIN, /* nothing there / no room now */
+    PACKET_END,   /* the other side is gone (also: an empty message, which nobody sends) */
+    PACKET_FAILED /* truncated, or the socket fails: *err says how */
+};
+
+/*
+ * Receive one message of at most `size` bytes. `ret_fd` NULL: descriptors sent along are dropped by the kernel.
+ * Otherwise *ret_fd is the one descriptor that came along (close-on-exec, owned by the caller) or -1; more than one is
+ * PACKET_FAILED.
+ */
+enum packet_status packet_receive(int fd, void *data, size_t size, size_t *ret_length, int *ret_fd, struct error *err);
+
+/* Send one message, with the descriptor `pass` unless it is -1 (it stays the caller's). No SIGPIPE. */
+enum packet_status packet_send(int fd, const void *data, size_t length, int pass, struct error *err);
+
+/*
+ * A connected pair, close-on-exec and non-blocking, with socket buffers that hold a message of `size` bytes and
+ * more where the system allows it.
+ */
+MUST_USE result packet_pair(int ret_fds[2], size_t size, struct error *err);
+
+/* Raise the socket's send buffer so that a message of `size` bytes can be sent; smaller limits are no error here. */
+void packet_raise_buffers(int fd, size_t size);
+
+#endif
