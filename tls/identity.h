@@ -42,4 +42,7 @@ EVP_PKEY *identity_key(const struct identity *identity);
 const uint16_t *identity_schemes(const struct identity *identity, size_t *ret_n);
 const char *identity_uri(const struct identity *identity);
 
+/* A number that changes whenever the key, the certificate or the usability changes: cached sessions are bound to it. */
+uint64_t identity_generation(const struct identity *identity);
+
 #endif

@@ -1,0 +1,309 @@
+#include "tls/choice.h"
+
+#include "base/buffer.h"
+#include "base/text.h"
+#include "tls/internal.h"
+#include "tls/narrate.h"
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Room for the names of all schemes in OpenSSL's list form. */
+#define SCHEME_LIST_MAX 512
+
+/* Why an identity does not fit, in words. */
+#define WHY_MAX 256
+
+static bool has_scheme(const struct identity *identity, uint16_t scheme)
+{
+    size_t n;
+    const uint16_t *schemes = identity_schemes(identity, &n);
+
+    for (size_t i = 0; i < n; i++)
+        if (schemes[i] == scheme)
+            return true;
+    return false;
+}
+
+static enum key_type identity_type(const struct identity *identity)
+{
+    const EVP_PKEY *key = identity_key(identity);
+
+    if (EVP_PKEY_is_a(key, "RSA"))
+        return KEY_TYPE_RSA;
+    return EVP_PKEY_is_a(key, "EC") ? KEY_TYPE_EC : KEY_TYPE_ED25519;
+}
+
+/* In TLS 1.3 an ECDSA scheme names its curve, and PKCS#1 v1.5 is for certificates only (RFC 8446 4.2.3). */
+static bool fits_version(const struct identity *identity, uint16_t scheme, int version)
+{
+    int bits = EVP_PKEY_get_bits(identity_key(identity));
+
+    if (version < TLS1_3_VERSION)
+        return true;
+    switch (scheme) {
+    case SCHEME_ECDSA_SHA256:
+        return bits == 256;
+    case SCHEME_ECDSA_SHA384:
+        return bits == 384;
+    case SCHEME_ECDSA_SHA512:
+        return bits == 521;
+    case SCHEME_RSA_PKCS1_SHA256:
+    case SCHEME_RSA_PKCS1_SHA384:
+    case SCHEME_RSA_PKCS1_SHA512:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static bool usable(const struct identity *identity)
+{
+    return identity_usable(identity, NULL) == ERROR_NONE && identity_key(identity) != NULL;
+}
+
+/*
+ * libssl takes the first shared scheme that fits the key's type; it knows nothing of tokens. So a scheme is allowed
+ * only if every usable identity of that type can make it, or, where they have none in common, if one of them can.
+ */
+static bool allow_scheme(const struct context *context, uint16_t scheme, bool strict)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < context->n_identities; i++) {
+        const struct identity *identity = context->identities[i];
+
+        if (!usable(identity) || !mechanism_scheme_fits(scheme, identity_type(identity)))
+            continue;
+        if (has_scheme(identity, scheme))
+            found = true;
+        else if (strict)
+            return false;
+    }
+    return found;
+}
+
+static bool type_has_common(const struct context *context, uint16_t like)
+{
+    for (enum key_type type = KEY_TYPE_RSA; type <= KEY_TYPE_ED25519; type++) {
+        if (!mechanism_scheme_fits(like, type))
+            continue;
+        for (size_t i = 0; i < MECHANISM_SCHEMES; i++)
+            if (mechanism_scheme_fits(mechanism_schemes[i], type) && allow_scheme(context, mechanism_schemes[i], true))
+                return true;
+    }
+    return false;
+}
+
+static void list_schemes(const struct context *context, char *out, size_t size)
+{
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < MECHANISM_SCHEMES; i++) {
+        uint16_t scheme = mechanism_schemes[i];
+        const char *name = mechanism_scheme_openssl_name(scheme);
+
+        if (name == NULL || !allow_scheme(context, scheme, type_has_common(context, scheme)))
+            continue;
+        if (used + strlen(name) + 2 > size)
+            return;
+        used += (size_t)snprintf(out + used, size - used, "%s%s", used == 0 ? "" : ":", name);
+    }
+}
+
+static result use_identity(struct connection *connection, struct identity *identity, struct error *err)
+{
+    if (SSL_use_cert_and_key(connection->ssl, identity_certificate(identity), identity_key(identity),
+                             identity_chain(identity), 1) != 1)
+        return error_set_openssl(err, ERROR_CONFIG, "identity \"%s\": libssl refuses its certificate",
+                                 identity_name(identity));
+    connection->identity = identity;
+    return ERROR_NONE;
+}
+
+/* A server has nobody to ask: it shows every identity that is usable, one for each type of key. */
+static result use_all(struct connection *connection, struct error *err)
+{
+    const struct context *context = connection->context;
+
+    for (size_t i = context->n_identities; i-- > 0;) {
+        if (usable(context->identities[i])) {
+            result r = use_identity(connection, context->identities[i], err);
+
+            if (r != ERROR_NONE)
+                return r;
+        }
+    }
+    return ERROR_NONE;
+}
+
+result choice_prepare(struct connection *connection, struct error *err)
+{
+    const struct context *context = connection->context;
+    char schemes[SCHEME_LIST_MAX];
+    size_t n = 0;
+
+    if (context->n_identities == 0)
+        return ERROR_NONE;
+    for (size_t i = 0; i < context->n_identities; i++)
+        n += usable(context->identities[i]);
+    if (n == 0) {
+        if (identity_usable(context->identities[0], err) != ERROR_NONE)
+            return identity_usable(context->identities[0], NULL);
+        return error_set(err, ERROR_TOKEN, "identity \"%s\": no key", identity_name(context->identities[0]));
+    }
+    list_schemes(context, schemes, sizeof(schemes));
+    if (context->server) {
+        if (SSL_set1_sigalgs_list(connection->ssl, schemes) != 1)
+            return error_set_openssl(err, ERROR_INTERNAL, "cannot set the signature schemes %s", schemes);
+        return use_all(connection, err);
+    }
+    if (SSL_set1_client_sigalgs_list(connection->ssl, schemes) != 1)
+        return error_set_openssl(err, ERROR_INTERNAL, "cannot set the signature schemes %s", schemes);
+    return ERROR_NONE;
+}
+
+/* True when some certificate of the chain was issued by a name the server listed (RFC 8446 4.2.4); none listed: any. */
+static bool issuer_acceptable(const struct connection *connection, const struct identity *identity)
+{
+    const STACK_OF(X509_NAME) *names = SSL_get0_peer_CA_list(connection->ssl);
+    const STACK_OF(X509) *chain = identity_chain(identity);
+
+    if (names == NULL || sk_X509_NAME_num(names) == 0)
+        return true;
+    for (int i = -1; i < sk_X509_num(chain); i++) {
+        const X509 *certificate = i < 0 ? identity_certificate(identity) : sk_X509_value(chain, i);
+
+        for (int j = 0; j < sk_X509_NAME_num(names); j++)
+            if (X509_NAME_cmp(X509_get_issuer_name(certificate), sk_X509_NAME_value(names, j)) == 0)
+                return true;
+    }
+    return false;
+}
+
+/* The scheme libssl will take for this identity: the first shared one that fits the key; 0 when there is none. */
+static uint16_t shared_scheme(struct connection *connection, const struct identity *identity)
+{
+    int version = SSL_version(connection->ssl);
+    enum key_type type = identity_type(identity);
+    unsigned char low, high;
+    int n = SSL_get_shared_sigalgs(connection->ssl, 0, NULL, NULL, NULL, NULL, NULL);
+
+    for (int i = 0; i < n; i++) {
+        uint16_t scheme;
+
+        if (SSL_get_shared_sigalgs(connection->ssl, i, NULL, NULL, NULL, &low, &high) <= 0)
+            break;
+        scheme = (uint16_t)((high << 8) | low);
+        if (mechanism_scheme_fits(scheme, type) && fits_version(identity, scheme, version))
+            return has_scheme(identity, scheme) ? scheme : 0;
+    }
+    return 0;
+}
+
+/* TLS 1.2 lists certificate types too (RFC 5246 7.4.4; RFC 8422 5.4 takes ecdsa_sign for EdDSA as well). */
+static bool type_acceptable(const struct connection *connection, const struct identity *identity)
+{
+    unsigned char wanted = identity_type(identity) == KEY_TYPE_RSA ? TLS_CT_RSA_SIGN : TLS_CT_ECDSA_SIGN;
+    const unsigned char *types = NULL;
+    size_t n;
+
+    if (SSL_version(connection->ssl) >= TLS1_3_VERSION)
+        return true;
+    n = (size_t)SSL_get0_certificate_types(connection->ssl, &types);
+    return types != NULL && n > 0 && memchr(types, wanted, n) != NULL;
+}
+
+/* True when it fits; else why not, in words. */
+static bool identity_fits(struct connection *connection, const struct identity *identity, char *why, size_t size)
+{
+    X509 *leaf = identity_certificate(identity);
+    struct error reason = ERROR_INIT;
+
+    if (!usable(identity)) {
+        (void)!identity_usable(identity, &reason);
+        (void)snprintf(why, size, "%.200s", reason.text);
+    } else if (X509_cmp_current_time(X509_get0_notBefore(leaf)) >= 0) {
+        (void)snprintf(why, size, "its certificate is not valid yet");
+    } else if (X509_cmp_current_time(X509_get0_notAfter(leaf)) <= 0) {
+        (void)snprintf(why, size, "its certificate has expired");
+    } else if ((X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE) == 0) {
+        (void)snprintf(why, size, "the key usage of its certificate does not allow digital signatures");
+    } else if (!issuer_acceptable(connection, identity)) {
+        (void)snprintf(why, size, "no issuer in its chain is one that the server accepts");
+    } else if (!type_acceptable(connection, identity) || shared_scheme(connection, identity) == 0) {
+        (void)snprintf(why, size, "the server accepts no signature scheme that its token can make");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+static void refuse_all(struct connection *connection, struct buffer *reasons)
+{
+    const struct context *context = connection->context;
+    struct error unusable = ERROR_INIT;
+    size_t n_unusable = 0;
+
+    for (size_t i = 0; i < context->n_identities; i++)
+        if (!usable(context->identities[i]) && n_unusable++ == 0)
+            (void)!identity_usable(context->identities[i], &unusable);
+    buffer_put_u8(reasons, 0);
+    /* A token that is away is the more useful message: it is what the operator can change. */
+    if (unusable.category != ERROR_NONE && context->n_identities == 1)
+        connection->failure = unusable;
+    else
+        error_set(&connection->failure, unusable.category == ERROR_NONE ? ERROR_VERIFY : unusable.category,
+                  "the server asks for a certificate and none fits%s",
+                  buffer_ok(reasons) ? (const char *)reasons->data : "");
+}
+
+static void choose(struct connection *connection)
+{
+    const struct context *context = connection->context;
+    struct buffer reasons;
+    char why[WHY_MAX];
+    char line[WHY_MAX + 128];
+
+    buffer_init(&reasons, ERROR_TEXT_MAX * 4);
+    for (size_t i = 0; i < context->n_identities && !connection->choice_good; i++) {
+        struct identity *identity = context->identities[i];
+        const char *name = identity_name(identity);
+
+        if (!identity_fits(connection, identity, why, sizeof(why))) {
+            narrate_line(connection, "choice", "identity \"%s\" is passed over: %s", name, why);
+            (void)snprintf(line, sizeof(line), "; \"%.80s\": %s", name, why);
+            buffer_put_bytes(&reasons, line, strlen(line));
+            continue;
+        }
+        if (use_identity(connection, identity, &connection->failure) != ERROR_NONE)
+            break;
+        narrate_line(connection, "choice", "identity \"%s\" fits: issuer, validity, key usage and %s", name,
+                     mechanism_scheme_name(shared_scheme(connection, identity)));
+        connection->choice_good = true;
+    }
+    if (!connection->choice_good && connection->failure.category == ERROR_NONE)
+        refuse_all(connection, &reasons);
+    buffer_free(&reasons);
+}
+
+void choice_make(struct connection *connection)
+{
+    const struct context *context = connection->context;
+
+    connection->choice_made = true;
+    connection->certificate_requested = true;
+    narrate_request(connection);
+    if (context->n_identities > 0) {
+        choose(connection);
+    } else if (context->refuse_certificate_request) {
+        error_set(&connection->failure, ERROR_VERIFY,
+                  "the server asks for a client certificate, and one-way TLS was demanded");
+    } else {
+        narrate_line(connection, "choice", "no identity is named: an empty certificate is sent (one-way TLS)");
+        connection->choice_good = true;
+    }
+}

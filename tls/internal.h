@@ -1,0 +1,97 @@
+/*
+ * What the files of this folder share about contexts and connections; not for other folders. connection.c owns the
+ * state machine, choice.c the choice of the client certificate, failure.c turns libssl's failures into errors,
+ * narrate.c tells the story, sessions.c resumes, established.c is the stream.
+ */
+#ifndef TOKENTLS_TLS_INTERNAL_H
+#define TOKENTLS_TLS_INTERNAL_H
+
+#include "tls/connection.h"
+#include "tls/context.h"
+#include "tls/policy.h"
+#include "tls/signer.h"
+#include "tls/wire.h"
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sessions; /* tls/sessions.h */
+
+struct context {
+    SSL_CTX *ssl;
+    BIO_METHOD *wire_method;
+    struct libctx *libctx;
+    char *name;
+    bool server;
+    struct identity **identities; /* the array is owned, the identities are not */
+    size_t n_identities;
+    struct trust *trust;
+    struct crl_snapshot *crls;
+    enum chain_revocation revocation;
+    enum chain_policy policy;
+    enum context_client_auth client_auth;
+    enum context_version version;
+    bool refuse_certificate_request;
+    int depth;
+    char **alpn_names;   /* owned, NULL-terminated; NULL: none */
+    unsigned char *alpn; /* wire form: length, name, ... (RFC 7301 3.1); NULL: none */
+    unsigned alpn_length;
+    struct sessions *sessions; /* NULL: no resumption */
+};
+
+enum connection_state {
+    CONNECTION_READY,        /* can go on: waits for its turn at handshake priority */
+    CONNECTION_WANT_READ,    /* handshake: for the socket */
+    CONNECTION_WANT_WRITE,   /* handshake: for the socket */
+    CONNECTION_WANT_TOKEN,   /* handshake: job paused for the keyholder */
+    CONNECTION_WANT_VERDICT, /* handshake: job paused for chain_verify(), which has its turn next */
+    CONNECTION_ESTABLISHED,
+    CONNECTION_CLOSED, /* the peer has ended its direction in order */
+    CONNECTION_FAILED
+};
+
+struct connection {
+    struct loop *loop;
+    struct loop_watch *watch; /* handshake only */
+    struct loop_timer *timer; /* handshake only */
+    struct context *context;
+    SSL *ssl;
+    struct wire wire;
+    enum connection_state state;
+    char *server_name; /* NULL: none */
+    bool check_name;   /* the peer's certificate must carry server_name */
+    bool job_paused;   /* an ASYNC job of this connection waits to be resumed */
+    struct signer signer;
+
+    /* The verdict; leaf and untrusted are borrowed from libssl while its callback is paused. */
+    bool verdict_wanted, verdict_reached;
+    X509 *leaf;
+    STACK_OF(X509) * untrusted;
+    struct verdict *verdict; /* owned; NULL until reached */
+
+    /* The client certificate. */
+    bool certificate_requested;
+    bool choice_made, choice_good;
+    struct identity *identity; /* borrowed; NULL: none used */
+
+    int alert_received, alert_sent; /* -1: none; only such that end the connection */
+    struct error failure;           /* why we gave up, or why the stream failed; ERROR_NONE so far */
+    bool refused_by_peer;
+    bool shutdown_sent;
+    uint64_t bytes_read; /* application bytes */
+    uint64_t started_us;
+    uint32_t handshake_ms;
+
+    connection_done_fn *done;
+    connection_explain_fn *explain;
+    void *arg;
+};
+
+/* Hook the verification, choice and information callbacks into a context's SSL_CTX (connection.c). */
+void connection_setup(struct context *context);
+
+/* The stream table of an established connection (established.c). */
+extern const struct stream_ops established_ops;
+
+#endif
