@@ -68,7 +68,7 @@ class Faults:
         while self.since_set(name) < at_least:
             if time.monotonic() > end:
                 raise TimeoutError(f"{name}: {self.since_set(name)} of {at_least} after {deadline} s")
-            time.sleep(0.01)
+            time.sleep(0.01)  # lint: between two looks at the counter that is waited for
 
 
 def main():

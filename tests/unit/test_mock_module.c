@@ -1,4 +1,7 @@
-/* The fault-injecting module: without faults it passes everything through, each fault gives the CK_RV it promises. */
+/*
+ * The fault-injecting module: without faults it passes everything through, each fault gives the CK_RV it promises.
+ * lint: one file, because it proves the rows of one table.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -775,7 +778,7 @@ static void test_hang_until_switched_off(void **state)
         struct timespec pause = {.tv_nsec = 10000000};
 
         assert_true(i < 1000);
-        nanosleep(&pause, NULL);
+        nanosleep(&pause, NULL); /* lint: between two looks at the counter that is waited for */
     }
     assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
     faults("");
