@@ -42,4 +42,7 @@ MUST_USE result pin_source_version(struct pin_source *source, char *out, size_t 
 MUST_USE result pin_source_get(struct pin_source *source, const char *token_label, const char *hint,
                                struct secret **ret, struct error *err);
 
+/* The token has refused the PIN: a typed one that is kept is wiped, so that the next get asks again. Any thread. */
+void pin_source_refused(struct pin_source *source);
+
 #endif

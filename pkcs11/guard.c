@@ -1,0 +1,263 @@
+#include "pkcs11/guard.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+/*
+ * A record is four lines: "tokentls-pin-guard 1", the state, the source's version, the reason, and then what it
+ * belongs to for the person who reads it. What cannot be parsed counts as failed.
+ */
+#define MAGIC "tokentls-pin-guard 1"
+#define RECORD_MAX 4096
+#define REASON_MAX 512
+#define NAME_BYTES 16 /* of the SHA-256 over token and source: a file name, not a secret */
+#define LOCK_POLL_MS 20
+
+struct guard {
+    char *path;
+    char *token, *source; /* escaped */
+    int lock_fd;
+    enum guard_record record, record_before;
+    char version[GUARD_VERSION_MAX], version_before[GUARD_VERSION_MAX];
+    char reason[REASON_MAX], reason_before[REASON_MAX];
+};
+
+static const char *const record_names[] = {"none", "failed", "cleared"};
+
+static result as_pin(struct error *err)
+{
+    if (err != NULL)
+        err->category = ERROR_PIN;
+    error_prefix(err, "PIN guard");
+    return ERROR_PIN;
+}
+
+static char *escaped(const char *text)
+{
+    size_t size = 4 * strlen(text) + 1;
+    char *out = malloc(size);
+
+    return out == NULL ? NULL : text_escape(text, strlen(text), out, size);
+}
+
+/* DIRECTORY/pin-HASH, the record; with ".lock" behind it the lock. */
+static char *record_path(const struct guard_key *key)
+{
+    uint8_t hash[EVP_MAX_MD_SIZE];
+    char name[2 * NAME_BYTES + 1];
+    char *identity = text_format("%s%c%s", key->token, '\n', key->source);
+    unsigned length = 0;
+    int ok;
+
+    if (identity == NULL)
+        return NULL;
+    ok = EVP_Digest(identity, strlen(identity), hash, &length, EVP_sha256(), NULL);
+    free(identity);
+    if (ok != 1)
+        return NULL;
+    return text_format("%s/pin-%s", key->state_directory, text_hex(hash, NAME_BYTES, 0, name, sizeof(name)));
+}
+
+/* flock() belongs to the open file: it also excludes other threads here, and the kernel drops it when we die. */
+static result take_lock(struct guard *guard, struct error *err)
+{
+    char *path = text_format("%s.lock", guard->path);
+    uint64_t deadline = clock_deadline(GUARD_LOCK_WAIT_S * 1000);
+
+    if (path == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    guard->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (guard->lock_fd < 0) {
+        (void)error_set_errno(err, errno, "%s: cannot open", path);
+        free(path);
+        return ERROR_IO;
+    }
+    free(path);
+    while (flock(guard->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        struct timespec pause = {.tv_nsec = LOCK_POLL_MS * 1000000L};
+
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return error_set_errno(err, errno, "%s.lock: cannot lock", guard->path);
+        if (clock_remaining(deadline, 1) == 0)
+            return error_set(err, ERROR_IO, "another process has been logging in for %d s", GUARD_LOCK_WAIT_S);
+        (void)nanosleep(&pause, NULL);
+    }
+    return ERROR_NONE;
+}
+
+static void take_line(char **at, char *out, size_t size)
+{
+    size_t length = strcspn(*at, "\n");
+
+    (void)snprintf(out, size, "%.*s", (int)length, *at);
+    *at += length + ((*at)[length] == '\n');
+}
+
+static void parse(struct guard *guard, char *text)
+{
+    char magic[sizeof(MAGIC) + 1], state[16];
+
+    take_line(&text, magic, sizeof(magic));
+    take_line(&text, state, sizeof(state));
+    take_line(&text, guard->version, sizeof(guard->version));
+    take_line(&text, guard->reason, sizeof(guard->reason));
+    guard->record = GUARD_FAILED;
+    if (strcmp(magic, MAGIC) != 0)
+        (void)snprintf(guard->reason, sizeof(guard->reason), "the record %s is damaged", guard->path);
+    else if (strcmp(state, record_names[GUARD_CLEARED]) == 0)
+        guard->record = GUARD_CLEARED;
+    else if (strcmp(state, "trying") == 0)
+        (void)snprintf(guard->reason, sizeof(guard->reason), "the last login was cut short (crash?)");
+}
+
+static result read_record(struct guard *guard, struct error *err)
+{
+    struct file_content content;
+
+    if (access(guard->path, F_OK) != 0 && errno == ENOENT) {
+        guard->record = GUARD_NONE;
+        return ERROR_NONE;
+    }
+    if (file_read(guard->path, RECORD_MAX, &content, err) != ERROR_NONE)
+        return ERROR_IO;
+    parse(guard, (char *)content.data);
+    file_content_free(&content);
+    return ERROR_NONE;
+}
+
+static result write_record(const struct guard *guard, const char *state, struct error *err)
+{
+    char *text = text_format(MAGIC "\n%s\n%s\n%s\ntoken %s\npin-source %s\n", state, guard->version, guard->reason,
+                             guard->token, guard->source);
+    result r;
+
+    if (text == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    r = file_replace(guard->path, text, strlen(text), err);
+    free(text);
+    return r;
+}
+
+static result begin(const struct guard_key *key, struct guard *guard, struct error *err)
+{
+    result r = file_make_private_folder(key->state_directory, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    guard->path = record_path(key);
+    guard->token = escaped(key->token);
+    guard->source = escaped(key->source);
+    if (guard->path == NULL || guard->token == NULL || guard->source == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    r = take_lock(guard, err);
+    return r != ERROR_NONE ? r : read_record(guard, err);
+}
+
+result guard_begin(const struct guard_key *key, struct guard **ret, struct error *err)
+{
+    struct guard *guard = calloc(1, sizeof(*guard));
+
+    if (guard == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    guard->lock_fd = -1;
+    if (begin(key, guard, err) != ERROR_NONE) {
+        guard_end(guard);
+        return as_pin(err);
+    }
+    *ret = guard;
+    return ERROR_NONE;
+}
+
+enum guard_record guard_record(const struct guard *guard)
+{
+    return guard->record;
+}
+
+const char *guard_version(const struct guard *guard)
+{
+    return guard->version;
+}
+
+const char *guard_reason(const struct guard *guard)
+{
+    return guard->reason;
+}
+
+result guard_trying(struct guard *guard, const char *version, struct error *err)
+{
+    guard->record_before = guard->record;
+    memcpy(guard->version_before, guard->version, sizeof(guard->version));
+    memcpy(guard->reason_before, guard->reason, sizeof(guard->reason));
+    (void)snprintf(guard->version, sizeof(guard->version), "%s", version);
+    guard->reason[0] = '\0';
+    guard->record = GUARD_FAILED;
+    return write_record(guard, "trying", err) == ERROR_NONE ? ERROR_NONE : as_pin(err);
+}
+
+static result remove_record(struct guard *guard, struct error *err)
+{
+    guard->record = GUARD_NONE;
+    if (unlink(guard->path) == 0 || errno == ENOENT)
+        return ERROR_NONE;
+    (void)error_set_errno(err, errno, "%s: cannot remove after a successful login", guard->path);
+    return as_pin(err);
+}
+
+result guard_result(struct guard *guard, bool accepted, const char *reason, struct error *err)
+{
+    if (accepted)
+        return remove_record(guard, err);
+    (void)snprintf(guard->reason, sizeof(guard->reason), "%s", reason);
+    /* When this fails, the record of guard_trying() stands, which counts as failed too. */
+    return write_record(guard, record_names[GUARD_FAILED], err) == ERROR_NONE ? ERROR_NONE : as_pin(err);
+}
+
+void guard_restore(struct guard *guard)
+{
+    guard->record = guard->record_before;
+    memcpy(guard->version, guard->version_before, sizeof(guard->version));
+    memcpy(guard->reason, guard->reason_before, sizeof(guard->reason));
+    /* When this fails, the record of guard_trying() stands: safe, and the next attempt says so. */
+    if (guard->record == GUARD_NONE)
+        (void)!remove_record(guard, NULL);
+    else
+        (void)!write_record(guard, record_names[guard->record], NULL);
+}
+
+void guard_end(struct guard *guard)
+{
+    if (guard == NULL)
+        return;
+    if (guard->lock_fd >= 0)
+        (void)close(guard->lock_fd);
+    free(guard->path);
+    free(guard->token);
+    free(guard->source);
+    free(guard);
+}
+
+result guard_clear(const struct guard_key *key, struct error *err)
+{
+    struct guard *guard;
+    result r = guard_begin(key, &guard, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    guard->record = GUARD_CLEARED;
+    if (write_record(guard, record_names[GUARD_CLEARED], err) != ERROR_NONE)
+        r = as_pin(err);
+    guard_end(guard);
+    return r;
+}

@@ -1,0 +1,314 @@
+#include "pkcs11/login.h"
+
+#include "base/text.h"
+#include "pkcs11/guard.h"
+#include "pkcs11/rv.h"
+#include "pkcs11/token_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define VERSION_TRIES 3
+#define IDENTITY_MAX 256
+
+/* One attempt on the way. */
+struct attempt {
+    struct token *token;
+    const struct session *session;
+    CK_USER_TYPE user;
+    CK_TOKEN_INFO info;
+    char label[4 * sizeof(((CK_TOKEN_INFO *)0)->label) + 1];
+    char version[GUARD_VERSION_MAX];
+    struct guard *guard;
+    struct secret *pin; /* NULL: the token has a PIN pad */
+};
+
+static size_t padded_length(const unsigned char *text, size_t size)
+{
+    while (size > 0 && (text[size - 1] == ' ' || text[size - 1] == '\0'))
+        size--;
+    return size;
+}
+
+/* Serial numbers are unique for a manufacturer and model only (PKCS#11 v3.0 3.2). */
+static void identity_of(const CK_TOKEN_INFO *info, char *out, size_t size)
+{
+    (void)snprintf(out, size, "serial=%.*s;model=%.*s;manufacturer=%.*s",
+                   (int)padded_length(info->serialNumber, sizeof(info->serialNumber)), (const char *)info->serialNumber,
+                   (int)padded_length(info->model, sizeof(info->model)), (const char *)info->model,
+                   (int)padded_length(info->manufacturerID, sizeof(info->manufacturerID)),
+                   (const char *)info->manufacturerID);
+}
+
+/* Before anything is asked: flags that forbid a login whatever the PIN is. */
+static result check_flags(const struct attempt *attempt, struct error *err)
+{
+    CK_FLAGS flags = attempt->info.flags;
+
+    if ((flags & CKF_USER_PIN_INITIALIZED) == 0)
+        return error_set(err, ERROR_PIN, "token \"%s\": its user PIN has not been set yet (initialise the token)",
+                         attempt->label);
+    if ((flags & CKF_USER_PIN_LOCKED) != 0)
+        return error_set(err, ERROR_PIN, "token \"%s\": its PIN is locked (unblock it with the SO PIN or PUK)",
+                         attempt->label);
+    if ((flags & CKF_USER_PIN_FINAL_TRY) != 0)
+        return error_set(err, ERROR_PIN,
+                         "token \"%s\": login withheld: one more wrong PIN would lock it (log in once with another "
+                         "program to reset the counter)",
+                         attempt->label);
+    return ERROR_NONE;
+}
+
+/* What an earlier failure means for this attempt. */
+static result check_record(const struct attempt *attempt, struct error *err)
+{
+    struct pin_source *pin = attempt->token->pin;
+    enum guard_record record = guard_record(attempt->guard);
+    bool interactive = pin_source_is_interactive(pin) && attempt->pin == NULL;
+    bool changed = record == GUARD_FAILED && strcmp(guard_version(attempt->guard), attempt->version) != 0;
+
+    if (record == GUARD_FAILED && !changed && !interactive)
+        return error_set(err, ERROR_PIN, "token \"%s\": login withheld, because the PIN from %s failed before (%s): %s",
+                         attempt->label, pin_source_text(pin), guard_reason(attempt->guard),
+                         strcmp(attempt->version, "constant") == 0 ? "correct it, then clear this with unlock"
+                                                                   : "correct the file");
+    if ((attempt->info.flags & CKF_USER_PIN_COUNT_LOW) != 0 && record == GUARD_NONE && !interactive)
+        return error_set(err, ERROR_PIN,
+                         "token \"%s\": login withheld: a wrong PIN was entered elsewhere and the token's try counter "
+                         "is low (log in once with another program, or clear this with unlock)",
+                         attempt->label);
+    return ERROR_NONE;
+}
+
+/* A file that is replaced while it is read must not be recorded under the version of the other one. */
+static result read_pin(struct attempt *attempt, struct error *err)
+{
+    const char *hint = guard_record(attempt->guard) == GUARD_FAILED ? guard_reason(attempt->guard) : NULL;
+    struct pin_source *source = attempt->token->pin;
+    char after[GUARD_VERSION_MAX];
+
+    for (int i = 0; i < VERSION_TRIES; i++) {
+        result r = pin_source_get(source, attempt->label, hint, &attempt->pin, err);
+
+        if (r == ERROR_NONE)
+            r = pin_source_version(source, after, sizeof(after), err);
+        if (r != ERROR_NONE || strcmp(after, attempt->version) == 0)
+            return r;
+        secret_free(attempt->pin);
+        attempt->pin = NULL;
+        memcpy(attempt->version, after, sizeof(after));
+        r = check_record(attempt, err);
+        if (r != ERROR_NONE)
+            return r;
+    }
+    return error_set(err, ERROR_PIN, "PIN source %s: keeps changing while it is read", pin_source_text(source));
+}
+
+/* The token has not looked at the PIN. */
+static bool not_judged(CK_RV rv)
+{
+    switch (rv) {
+    case CKR_OPERATION_NOT_INITIALIZED:
+    case CKR_USER_TYPE_INVALID:
+    case CKR_USER_ANOTHER_ALREADY_LOGGED_IN:
+    case CKR_USER_TOO_MANY_TYPES:
+    case CKR_SESSION_READ_ONLY_EXISTS:
+    case CKR_HOST_MEMORY:
+        return true;
+    default:
+        return rv_is_loss(rv);
+    }
+}
+
+static const char *explain(CK_RV rv)
+{
+    switch (rv) {
+    case CKR_PIN_INCORRECT:
+        return "the PIN is wrong";
+    case CKR_PIN_INVALID:
+    case CKR_PIN_LEN_RANGE:
+        return "the PIN has characters or a length that the token does not take";
+    case CKR_PIN_EXPIRED:
+        return "the PIN has expired and must be changed";
+    case CKR_PIN_LOCKED:
+        return "the PIN is locked now (unblock it with the SO PIN or PUK)";
+    case CKR_USER_PIN_NOT_INITIALIZED:
+        return "the user PIN has not been set yet";
+    case CKR_FUNCTION_CANCELED:
+    case CKR_FUNCTION_REJECTED:
+        return "the PIN entry was cancelled";
+    default:
+        return "the login failed";
+    }
+}
+
+/* Turn C_Login's result into the record and an error. */
+static result judge(struct attempt *attempt, CK_RV rv, struct error *err)
+{
+    char reason[128];
+
+    if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN)
+        return guard_result(attempt->guard, true, "", err);
+    if (not_judged(rv)) {
+        guard_restore(attempt->guard);
+        return rv_error(err, ERROR_TOKEN, rv, "token \"%s\": C_Login", attempt->label);
+    }
+    (void)snprintf(reason, sizeof(reason), "%s: %s", explain(rv), rv_name(rv));
+    (void)!guard_result(attempt->guard, false, reason, NULL);
+    pin_source_refused(attempt->token->pin);
+    (void)error_set_code(err, ERROR_PIN, rv, "token \"%s\", PIN from %s: %s (0x%lx)", attempt->label,
+                         attempt->pin == NULL ? "its PIN pad" : pin_source_text(attempt->token->pin), reason, rv);
+    attempt->token->login_refused = true;
+    if (err != NULL)
+        attempt->token->refusal = *err;
+    return ERROR_PIN;
+}
+
+static result call_login(struct attempt *attempt, struct error *err)
+{
+    const struct session *session = attempt->session;
+    CK_UTF8CHAR *pin = NULL;
+    CK_ULONG length = 0;
+    result r = guard_trying(attempt->guard, attempt->version, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    if (attempt->pin != NULL) {
+        pin = (CK_UTF8CHAR *)(uintptr_t)secret_bytes(attempt->pin);
+        length = secret_length(attempt->pin);
+    }
+    return judge(attempt, MODULE_CALL(session->module, C_Login, session->handle, attempt->user, pin, length), err);
+}
+
+/* Under the guard's lock. */
+static result guarded(struct attempt *attempt, struct error *err)
+{
+    struct token *token = attempt->token;
+    result r = pin_source_version(token->pin, attempt->version, sizeof(attempt->version), err);
+
+    if (r == ERROR_NONE)
+        r = check_record(attempt, err);
+    if (r == ERROR_NONE && (attempt->info.flags & CKF_PROTECTED_AUTHENTICATION_PATH) == 0)
+        r = read_pin(attempt, err);
+    if (r == ERROR_NONE)
+        r = call_login(attempt, err);
+    secret_free(attempt->pin);
+    return r;
+}
+
+/* The flags of this moment: another process may have failed while we waited for the lock. */
+static result read_flags(struct attempt *attempt, const struct token_slot *slot, struct error *err)
+{
+    const struct session *session = attempt->session;
+    CK_RV rv = MODULE_CALL(session->module, C_GetTokenInfo, slot->id, &attempt->info);
+
+    if (rv != CKR_OK)
+        return rv_error(err, ERROR_TOKEN, rv, "C_GetTokenInfo");
+    if (memcmp(attempt->info.serialNumber, slot->info.serialNumber, sizeof(attempt->info.serialNumber)) != 0)
+        return rv_error(err, ERROR_TOKEN, CKR_TOKEN_NOT_PRESENT, "the slot holds another token now");
+    (void)text_escape(attempt->info.label, padded_length(attempt->info.label, sizeof(attempt->info.label)),
+                      attempt->label, sizeof(attempt->label));
+    return ERROR_NONE;
+}
+
+static result login(struct token *token, const struct session *session, CK_USER_TYPE user, struct error *err)
+{
+    struct attempt attempt = {.token = token, .session = session, .user = user};
+    struct token_slot slot;
+    char identity[IDENTITY_MAX];
+    struct guard_key key = {token->state_directory, identity, pin_source_text(token->pin)};
+    result r;
+
+    if (!token_slot(token, &slot))
+        return rv_error(err, ERROR_TOKEN, CKR_TOKEN_NOT_PRESENT, "the token is absent");
+    if (token->login_refused && pin_source_is_interactive(token->pin)) {
+        if (err != NULL)
+            *err = token->refusal;
+        return ERROR_PIN;
+    }
+    identity_of(&slot.info, identity, sizeof(identity));
+    r = guard_begin(&key, &attempt.guard, err);
+    if (r != ERROR_NONE)
+        return r;
+    r = read_flags(&attempt, &slot, err);
+    if (r == ERROR_NONE)
+        r = check_flags(&attempt, err);
+    if (r == ERROR_NONE)
+        r = guarded(&attempt, err);
+    guard_end(attempt.guard);
+    return r;
+}
+
+static bool session_is_user(const struct session *session, CK_RV *ret_rv)
+{
+    CK_SESSION_INFO info = {0};
+
+    *ret_rv = MODULE_CALL(session->module, C_GetSessionInfo, session->handle, &info);
+    return *ret_rv == CKR_OK && (info.state == CKS_RO_USER_FUNCTIONS || info.state == CKS_RW_USER_FUNCTIONS);
+}
+
+static result login_locked(struct token *token, const struct session *session, struct error *err)
+{
+    struct token_slot slot;
+    CK_RV rv;
+    result r;
+
+    if (session_pool_logged_in(token->pool, session->generation))
+        return ERROR_NONE;
+    if (!token_slot(token, &slot) || (slot.info.flags & CKF_LOGIN_REQUIRED) == 0)
+        return ERROR_NONE;
+    if (session_is_user(session, &rv)) {
+        session_pool_set_logged_in(token->pool, session->generation, true);
+        return ERROR_NONE;
+    }
+    if (rv_is_loss(rv))
+        return rv_error(err, ERROR_TOKEN, rv, "C_GetSessionInfo");
+    r = login(token, session, CKU_USER, err);
+    if (r == ERROR_NONE)
+        session_pool_set_logged_in(token->pool, session->generation, true);
+    return r;
+}
+
+result login_user(struct token *token, const struct session *session, struct error *err)
+{
+    result r;
+
+    if (token->pin == NULL)
+        return ERROR_NONE;
+    (void)pthread_mutex_lock(&token->login_mutex);
+    r = login_locked(token, session, err);
+    (void)pthread_mutex_unlock(&token->login_mutex);
+    return r;
+}
+
+result login_context(struct token *token, const struct session *session, struct error *err)
+{
+    result r;
+
+    if (token->pin == NULL)
+        return error_set(err, ERROR_PIN, "the key wants the PIN for each signature, and no PIN source is set");
+    (void)pthread_mutex_lock(&token->login_mutex);
+    r = login(token, session, CKU_CONTEXT_SPECIFIC, err);
+    (void)pthread_mutex_unlock(&token->login_mutex);
+    return r;
+}
+
+result login_clear(struct token *token, struct error *err)
+{
+    struct token_slot slot;
+    char identity[IDENTITY_MAX];
+    struct guard_key key = {token->state_directory, identity, NULL};
+    result r;
+
+    if (token->pin == NULL)
+        return error_set(err, ERROR_PIN, "no PIN source is set");
+    if (!token_slot(token, &slot))
+        return error_set(err, ERROR_TOKEN, "the token is absent");
+    key.source = pin_source_text(token->pin);
+    identity_of(&slot.info, identity, sizeof(identity));
+    (void)pthread_mutex_lock(&token->login_mutex);
+    r = guard_clear(&key, err);
+    token->login_refused = r == ERROR_NONE ? false : token->login_refused;
+    (void)pthread_mutex_unlock(&token->login_mutex);
+    return r;
+}

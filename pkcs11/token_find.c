@@ -1,0 +1,363 @@
+#include "pkcs11/token_find.h"
+
+#include "pkcs11/certificate.h"
+#include "pkcs11/key_certificate.h"
+#include "pkcs11/listing.h"
+#include "pkcs11/login.h"
+#include "pkcs11/object.h"
+#include "pkcs11/probe.h"
+#include "pkcs11/public_key.h"
+#include "pkcs11/rv.h"
+#include "pkcs11/token_internal.h"
+
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <openssl/x509.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONTEXT_SPACES 64 /* RFC 8446 4.4.3 */
+static const char client_context[] = "TLS 1.3, client CertificateVerify";
+
+/* One search on the way. */
+struct search {
+    struct token *token;
+    const struct uri *uri;
+    const char *certificate_file;
+    struct token_slot slot;
+    struct session session;
+    CK_OBJECT_HANDLE object;      /* the private key */
+    CK_OBJECT_HANDLE certificate; /* when the URI names one; else 0 */
+    struct token_key *key;
+    bool unproven; /* the token shows nothing to compare the certificate with */
+};
+
+/* Objects of `class` that fit label and id of the URI. */
+static result find_named(struct search *search, CK_OBJECT_CLASS class, CK_OBJECT_HANDLE *found, size_t *ret_n,
+                         struct error *err)
+{
+    const CK_ATTRIBUTE *label = uri_attribute(search->uri, CKA_LABEL), *id = uri_attribute(search->uri, CKA_ID);
+    CK_ATTRIBUTE pattern[3] = {{CKA_CLASS, &class, sizeof(class)}};
+    CK_ULONG n = 1;
+
+    if (label != NULL)
+        pattern[n++] = *label;
+    if (id != NULL)
+        pattern[n++] = *id;
+    return object_find(&search->session, pattern, n, found, ret_n, err);
+}
+
+static void list_objects(struct search *search, const CK_OBJECT_HANDLE *found, size_t n, struct listing *listing)
+{
+    for (size_t i = 0; i < n; i++) {
+        char *uri = NULL;
+
+        (void)!object_uri(&search->session, &search->slot.info, found[i], &uri, NULL);
+        listing_add(listing, uri);
+        free(uri);
+    }
+}
+
+static result ambiguous(struct search *search, const CK_OBJECT_HANDLE *found, size_t n, struct error *err)
+{
+    struct listing listing = {0};
+
+    list_objects(search, found, n, &listing);
+    return error_set(err, ERROR_TOKEN, "more than one object fits %.200s: %s", uri_text(search->uri),
+                     listing_text(&listing));
+}
+
+/* Nothing fits: say what there is, and whether a login might show more. */
+static result missing(struct search *search, struct error *err)
+{
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    CK_ATTRIBUTE pattern = {CKA_CLASS, &class, sizeof(class)};
+    CK_OBJECT_HANDLE found[OBJECT_MAX];
+    struct listing listing = {0};
+    size_t n = 0;
+    result r = object_find(&search->session, &pattern, 1, found, &n, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    list_objects(search, found, n, &listing);
+    if (search->token->pin == NULL && (search->slot.info.flags & CKF_LOGIN_REQUIRED) != 0)
+        return error_set(err, ERROR_PIN,
+                         "no private key that is visible without login fits %.200s, and no PIN source is set; visible "
+                         "private keys: %s",
+                         uri_text(search->uri), listing_text(&listing));
+    return error_set(err, ERROR_TOKEN, "no private key fits %.200s; private keys on the token: %s",
+                     uri_text(search->uri), listing_text(&listing));
+}
+
+/* The URI names a certificate or public key: its CKA_ID leads to the private key. */
+static result follow_id(struct search *search, CK_OBJECT_HANDLE other, struct error *err)
+{
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    struct object_value id;
+    CK_OBJECT_HANDLE found[OBJECT_MAX];
+    size_t n = 0;
+    result r = object_read(&search->session, other, CKA_ID, &id, err);
+    CK_ATTRIBUTE pattern[] = {{CKA_CLASS, &class, sizeof(class)}, {CKA_ID, id.data, id.length}};
+
+    if (r != ERROR_NONE)
+        return r;
+    if (id.data != NULL)
+        r = object_find(&search->session, pattern, 2, found, &n, err);
+    object_value_free(&id);
+    if (r != ERROR_NONE)
+        return r;
+    if (n == 0)
+        return missing(search, err);
+    if (n > 1)
+        return ambiguous(search, found, n, err);
+    search->object = found[0];
+    return ERROR_NONE;
+}
+
+static result find_through(struct search *search, CK_OBJECT_CLASS class, struct error *err)
+{
+    CK_OBJECT_HANDLE found[OBJECT_MAX];
+    size_t n = 0;
+    result r = find_named(search, class, found, &n, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    if (n == 0)
+        return missing(search, err);
+    if (n > 1)
+        return ambiguous(search, found, n, err);
+    if (class == CKO_CERTIFICATE)
+        search->certificate = found[0];
+    return follow_id(search, found[0], err);
+}
+
+static result find_object(struct search *search, struct error *err)
+{
+    const CK_ATTRIBUTE *class = uri_attribute(search->uri, CKA_CLASS);
+    CK_OBJECT_CLASS wanted = CKO_PRIVATE_KEY;
+    CK_OBJECT_HANDLE found[OBJECT_MAX];
+    size_t n = 0;
+    result r;
+
+    if (class != NULL && class->ulValueLen == sizeof(wanted))
+        memcpy(&wanted, class->pValue, sizeof(wanted));
+    if (wanted == CKO_CERTIFICATE || wanted == CKO_PUBLIC_KEY)
+        return find_through(search, wanted, err);
+    if (wanted != CKO_PRIVATE_KEY)
+        return error_set(err, ERROR_CONFIG, "%.400s: the type of a key's URI is private, public or cert",
+                         uri_text(search->uri));
+    r = find_named(search, CKO_PRIVATE_KEY, found, &n, err);
+    if (r != ERROR_NONE)
+        return r;
+    if (n > 1)
+        return ambiguous(search, found, n, err);
+    if (n == 1) {
+        search->object = found[0];
+        return ERROR_NONE;
+    }
+    /* Often only the certificate carries the label. */
+    return class == NULL && uri_attribute(search->uri, CKA_LABEL) != NULL ? find_through(search, CKO_CERTIFICATE, err)
+                                                                          : missing(search, err);
+}
+
+result token_find_public(const struct session *session, CK_OBJECT_HANDLE object, EVP_PKEY **ret, struct error *err)
+{
+    CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
+    CK_OBJECT_HANDLE found[OBJECT_MAX];
+    struct object_value id = {0};
+    EVP_PKEY *key = NULL;
+    size_t n = 0;
+    result r = public_key_read(session, object, &key, err);
+
+    if (r == ERROR_NONE && key == NULL)
+        r = object_read(session, object, CKA_ID, &id, err);
+    if (r == ERROR_NONE && id.data != NULL) {
+        CK_ATTRIBUTE pattern[] = {{CKA_CLASS, &class, sizeof(class)}, {CKA_ID, id.data, id.length}};
+
+        r = object_find(session, pattern, 2, found, &n, err);
+    }
+    for (size_t i = 0; r == ERROR_NONE && key == NULL && i < n; i++)
+        r = public_key_read(session, found[i], &key, err);
+    object_value_free(&id);
+    if (r == ERROR_NONE)
+        *ret = key;
+    return r;
+}
+
+/* What finds the same object again after the token was away. */
+static result remember(struct search *search, struct error *err)
+{
+    static const CK_ATTRIBUTE_TYPE types[] = {CKA_LABEL, CKA_ID};
+    struct token_key *key = search->key;
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    struct object_value value = {.data = malloc(sizeof(class)), .length = sizeof(class)};
+
+    if (value.data == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    memcpy(value.data, &class, sizeof(class));
+    key->pattern[key->n_pattern++] = (CK_ATTRIBUTE){CKA_CLASS, value.data, value.length};
+    for (size_t i = 0; i < 2; i++) {
+        result r = object_read(&search->session, search->object, types[i], &value, err);
+
+        if (r != ERROR_NONE)
+            return r;
+        if (value.data != NULL)
+            key->pattern[key->n_pattern++] = (CK_ATTRIBUTE){types[i], value.data, value.length};
+    }
+    return object_uri(&search->session, &search->slot.info, search->object, &key->uri, err);
+}
+
+static result read_flags(struct search *search, struct error *err)
+{
+    struct token_key *key = search->key;
+
+    key->sensitive = object_read_bool(&search->session, search->object, CKA_SENSITIVE, false);
+    key->extractable = object_read_bool(&search->session, search->object, CKA_EXTRACTABLE, true);
+    key->always_authenticate = object_read_bool(&search->session, search->object, CKA_ALWAYS_AUTHENTICATE, false);
+    if (!object_read_bool(&search->session, search->object, CKA_SIGN, true))
+        return error_set(err, ERROR_TOKEN, "key %.700s: the token does not allow it to sign (CKA_SIGN is false)",
+                         key->uri);
+    return ERROR_NONE;
+}
+
+/* The certificate, and through it the public key and its kind. */
+static result find_certificate(struct search *search, struct error *err)
+{
+    struct token_key *key = search->key;
+    struct key_certificate_query query = {.session = &search->session,
+                                          .key_uri = key->uri,
+                                          .file = search->certificate_file,
+                                          .named = search->certificate};
+    struct public_key_kind kind;
+    EVP_PKEY *shown = NULL;
+    result r = token_find_public(&search->session, search->object, &shown, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    for (CK_ULONG i = 0; i < key->n_pattern; i++)
+        if (key->pattern[i].type == CKA_ID)
+            query.id = &key->pattern[i];
+    query.public_key = shown;
+    search->unproven = shown == NULL;
+    r = key_certificate_find(&query, key->chain, &key->n_chain, err);
+    EVP_PKEY_free(shown);
+    if (r != ERROR_NONE)
+        return r;
+    key->public_key = X509_get_pubkey(key->chain[0]);
+    if (key->public_key == NULL)
+        return error_set_openssl(err, ERROR_CONFIG, "key %.700s: its certificate has no usable public key", key->uri);
+    r = public_key_kind(key->public_key, &kind, err);
+    if (r != ERROR_NONE) {
+        error_prefix(err, "key %.400s", key->uri);
+        return r;
+    }
+    key->type = kind.type;
+    key->bits = kind.bits;
+    return ERROR_NONE;
+}
+
+/* In a session, logged in if there is a PIN source. */
+static result search_session(struct search *search, struct error *err)
+{
+    struct token_key *key = search->key;
+    result r = find_object(search, err);
+
+    if (r == ERROR_NONE)
+        r = remember(search, err);
+    if (r == ERROR_NONE)
+        r = read_flags(search, err);
+    if (r == ERROR_NONE)
+        r = find_certificate(search, err);
+    if (r == ERROR_NONE)
+        r = probe_key(key, &search->session, search->slot.id, search->object, err);
+    key->handle = search->object;
+    key->generation = search->session.generation;
+    return r;
+}
+
+/*
+ * An EC key may show no public half: then a signature tells whether the certificate is its own. What is signed looks
+ * like a TLS 1.3 CertificateVerify over a random hash, so that it can serve nobody for anything else.
+ */
+static result prove(struct token_key *key, struct error *err)
+{
+    uint8_t message[CONTEXT_SPACES + sizeof(client_context) + 32];
+    char subject[256];
+    struct token_signature signature;
+    result r;
+
+    if (key->always_authenticate) /* not worth a PIN entry; each signature is checked anyway */
+        return ERROR_NONE;
+    memset(message, ' ', CONTEXT_SPACES);
+    memcpy(message + CONTEXT_SPACES, client_context, sizeof(client_context)); /* with its NUL, the separator */
+    if (RAND_bytes(message + CONTEXT_SPACES + sizeof(client_context), 32) != 1)
+        return error_set_openssl(err, ERROR_INTERNAL, "no randomness");
+    r = token_key_sign(key, key->schemes[0], message, sizeof(message), &signature, err);
+    if (r == ERROR_TOKEN && err->code == CKR_SIGNATURE_INVALID)
+        return error_set(err, ERROR_CONFIG,
+                         "the certificate \"%s\" does not belong to the key %.600s: a test signature does not verify "
+                         "with it",
+                         certificate_subject(key->chain[0], subject, sizeof(subject)), key->uri);
+    return r;
+}
+
+static struct token_key *new_key(struct token *token)
+{
+    struct token_key *key = calloc(1, sizeof(*key));
+
+    if (key == NULL || pthread_mutex_init(&key->mutex, NULL) != 0) {
+        free(key);
+        return NULL;
+    }
+    key->token = token;
+    return key;
+}
+
+static result find_once(struct search *search, struct error *err)
+{
+    result r;
+
+    search->object = search->certificate = 0;
+    search->key = new_key(search->token);
+    if (search->key == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    r = token_acquire(search->token, &search->session, err);
+    if (r != ERROR_NONE)
+        goto err0;
+    if (!token_slot(search->token, &search->slot) || !uri_match_token(search->uri, &search->slot.info))
+        r = error_set(err, ERROR_CONFIG, "%.400s: names another token than the one that is open",
+                      uri_text(search->uri));
+    if (r == ERROR_NONE)
+        r = search_session(search, err);
+    token_release(search->token, &search->session, r, err);
+    if (r == ERROR_NONE && search->unproven)
+        r = prove(search->key, err);
+    if (r == ERROR_NONE)
+        return ERROR_NONE;
+err0:
+    token_key_free(search->key);
+    search->key = NULL;
+    return r;
+}
+
+result token_find_key(struct token *token, const char *uri, const char *certificate_file, struct token_key **ret_key,
+                      struct error *err)
+{
+    struct search search = {.token = token, .certificate_file = certificate_file};
+    struct error local = ERROR_INIT;
+    struct uri *parsed;
+    result r = uri_parse(uri, false, &parsed, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    search.uri = parsed;
+    r = find_once(&search, &local);
+    if (r == ERROR_TOKEN && rv_is_loss(local.code))
+        r = find_once(&search, &local);
+    uri_free(parsed);
+    if (r == ERROR_NONE)
+        *ret_key = search.key;
+    else if (err != NULL)
+        *err = local;
+    return r;
+}

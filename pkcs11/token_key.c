@@ -1,0 +1,186 @@
+#include "pkcs11/login.h"
+#include "pkcs11/object.h"
+#include "pkcs11/rv.h"
+#include "pkcs11/signature.h"
+#include "pkcs11/token_internal.h"
+
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <stdlib.h>
+#include <string.h>
+
+void token_key_free(struct token_key *key)
+{
+    if (key == NULL)
+        return;
+    for (size_t i = 0; i < key->n_chain; i++)
+        X509_free(key->chain[i]);
+    for (CK_ULONG i = 0; i < key->n_pattern; i++)
+        free(key->pattern[i].pValue);
+    EVP_PKEY_free(key->public_key);
+    (void)pthread_mutex_destroy(&key->mutex);
+    free(key->uri);
+    free(key);
+}
+
+void token_key_info(const struct token_key *key, struct token_key_info *ret)
+{
+    *ret = (struct token_key_info){
+        .type = key->type,
+        .bits = key->bits,
+        .n_schemes = key->n_schemes,
+        .uri = key->uri,
+        .chain = key->chain,
+        .n_chain = key->n_chain,
+        .sensitive = key->sensitive,
+        .extractable = key->extractable,
+        .always_authenticate = key->always_authenticate,
+    };
+    memcpy(ret->schemes, key->schemes, sizeof(ret->schemes));
+}
+
+/* The object's handle in this generation of sessions: found again when the token was away meanwhile. */
+static result handle_of(struct token_key *key, const struct session *session, CK_OBJECT_HANDLE *ret, struct error *err)
+{
+    CK_OBJECT_HANDLE found[OBJECT_MAX];
+    CK_ATTRIBUTE pattern[3];
+    size_t n = 0;
+    result r;
+
+    (void)pthread_mutex_lock(&key->mutex);
+    *ret = key->handle;
+    r = key->generation == session->generation ? ERROR_NONE : ERROR_TOKEN;
+    (void)pthread_mutex_unlock(&key->mutex);
+    if (r == ERROR_NONE)
+        return r;
+    memcpy(pattern, key->pattern, sizeof(pattern));
+    r = object_find(session, pattern, key->n_pattern, found, &n, err);
+    if (r != ERROR_NONE)
+        return r;
+    if (n != 1)
+        return error_set(err, ERROR_TOKEN, "key %.700s: %s on the token now", key->uri,
+                         n == 0 ? "is not" : "is there more than once");
+    (void)pthread_mutex_lock(&key->mutex);
+    key->handle = *ret = found[0];
+    key->generation = session->generation;
+    (void)pthread_mutex_unlock(&key->mutex);
+    return ERROR_NONE;
+}
+
+/* One signature on the way. */
+struct signing {
+    struct token_key *key;
+    const struct plan *plan;
+    struct plan_data data;
+    struct session session;
+};
+
+static result sign_in_session(struct signing *signing, struct token_signature *ret, struct error *err)
+{
+    struct token_key *key = signing->key;
+    const struct session *session = &signing->session;
+    CK_ULONG length = sizeof(ret->bytes);
+    struct plan_mechanism mechanism;
+    CK_OBJECT_HANDLE object = 0;
+    CK_RV rv;
+    result r = handle_of(key, session, &object, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    plan_mechanism_init(signing->plan, &mechanism);
+    rv = MODULE_CALL(session->module, C_SignInit, session->handle, &mechanism.mechanism, object);
+    if (rv != CKR_OK)
+        return rv_error(err, ERROR_TOKEN, rv, "key %.700s: C_SignInit(%s)", key->uri, signing->plan->name);
+    if (key->always_authenticate) {
+        r = login_context(key->token, session, err);
+        if (r != ERROR_NONE)
+            return r;
+    }
+    rv = MODULE_CALL(session->module, C_Sign, session->handle, (CK_BYTE_PTR)(uintptr_t)signing->data.data,
+                     signing->data.length, ret->bytes, &length);
+    if (rv != CKR_OK)
+        return rv_error(err, ERROR_TOKEN, rv, "key %.700s: C_Sign(%s)", key->uri, signing->plan->name);
+    ret->length = length;
+    ret->mechanism = signing->plan->name;
+    return ERROR_NONE;
+}
+
+static result sign_once(struct signing *signing, struct token_signature *ret, struct error *err)
+{
+    struct token *token = signing->key->token;
+    result r = token_acquire(token, &signing->session, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    r = sign_in_session(signing, ret, err);
+    /* After a failure an operation may be left active, which only closing the session ends for sure. */
+    token_release(token, &signing->session, r, err);
+    return r;
+}
+
+static const struct plan *plan_of(const struct token_key *key, uint16_t scheme)
+{
+    for (size_t i = 0; i < key->n_schemes; i++)
+        if (key->schemes[i] == scheme)
+            return &key->plans[i];
+    return NULL;
+}
+
+/* As TLS wants it, and only if it is right. */
+static result finish(struct signing *signing, const struct plan_message *message, struct token_signature *ret,
+                     struct error *err)
+{
+    struct token_key *key = signing->key;
+    result r = ERROR_NONE;
+
+    if (key->type == KEY_TYPE_EC)
+        r = signature_to_der(ret, (key->bits + 7) / 8, err);
+    if (r == ERROR_NONE &&
+        signature_verify(key->public_key, signing->plan->scheme, message->bytes, message->length, ret) != ERROR_NONE)
+        r = error_set_code(err, ERROR_TOKEN, CKR_SIGNATURE_INVALID,
+                           "key %.600s: the token returned a wrong signature (%s): it does not verify with the "
+                           "certificate's public key and was thrown away",
+                           key->uri, signing->plan->name);
+    return r;
+}
+
+/* CKR_USER_NOT_LOGGED_IN without a PIN source is not the token's fault. */
+static result explain(const struct token_key *key, result r, struct error *err)
+{
+    if (r != ERROR_TOKEN || err->code != CKR_USER_NOT_LOGGED_IN || key->token->pin != NULL)
+        return r;
+    return error_set_code(err, ERROR_PIN, CKR_USER_NOT_LOGGED_IN,
+                          "key %.700s: needs a login, and no PIN source is set: CKR_USER_NOT_LOGGED_IN", key->uri);
+}
+
+result token_key_sign(struct token_key *key, uint16_t scheme, const uint8_t *message, size_t length,
+                      struct token_signature *ret, struct error *err)
+{
+    struct plan_message input = {message, length, key->bits};
+    struct signing signing = {.key = key, .plan = plan_of(key, scheme)};
+    struct error local = ERROR_INIT;
+    struct token_signature made;
+    result r;
+
+    if (signing.plan == NULL)
+        return error_set(err, ERROR_TOKEN, "key %.700s: the token cannot sign %s with it", key->uri,
+                         mechanism_scheme_name(scheme));
+    r = plan_prepare(signing.plan, &input, &signing.data, err);
+    if (r != ERROR_NONE)
+        return r;
+    r = sign_once(&signing, &made, &local);
+    if (r == ERROR_TOKEN && rv_is_loss(local.code)) {
+        local = (struct error)ERROR_INIT;
+        r = sign_once(&signing, &made, &local);
+    }
+    if (r == ERROR_NONE)
+        r = finish(&signing, &input, &made, &local);
+    if (r == ERROR_NONE) {
+        *ret = made;
+        return ERROR_NONE;
+    }
+    r = explain(key, r, &local);
+    if (err != NULL)
+        *err = local;
+    return r;
+}
