@@ -100,6 +100,9 @@ static result sign_in_session(struct signing *signing, struct token_signature *r
                      signing->data.length, ret->bytes, &length);
     if (rv != CKR_OK)
         return rv_error(err, ERROR_TOKEN, rv, "key %.700s: C_Sign(%s)", key->uri, signing->plan->name);
+    if (length == 0 || length > sizeof(ret->bytes))
+        return error_set(err, ERROR_TOKEN, "key %.700s: C_Sign(%s) claims a signature of %lu bytes", key->uri,
+                         signing->plan->name, length);
     ret->length = length;
     ret->mechanism = signing->plan->name;
     return ERROR_NONE;
