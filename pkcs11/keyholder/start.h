@@ -43,7 +43,13 @@ struct keyholder_config {
     bool log_json;
     bool log_priorities;
     bool allow_login; /* LIST: log in to see private objects */
+    uint64_t poll_ms; /* look for the token this often; 0: KEYHOLDER_POLL_MS */
 };
+
+#define KEYHOLDER_POLL_MS 1000
+
+/* Exit status of a keyholder that gave up because a call into the module did not return. */
+#define KEYHOLDER_EXIT_HUNG 71
 
 struct keyholder_process {
     pid_t pid;

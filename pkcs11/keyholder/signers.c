@@ -1,0 +1,274 @@
+#include "pkcs11/keyholder/signers.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "pkcs11/keyholder/audit.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+static void wake_reader(const struct signers *signers)
+{
+    (void)eventfd_write(signers->wake, 1);
+}
+
+/* A token for one thread is never called by two; whoever wants to look at it goes before the next signature. */
+static bool may_start(const struct signers *signers)
+{
+    unsigned threads = keyring_threads(signers->keyring);
+
+    if (threads == 1 && (signers->looking || signers->look_wanted))
+        return false;
+    return signers->n_running < threads;
+}
+
+static bool may_look(const struct signers *signers)
+{
+    return keyring_threads(signers->keyring) > 1 || signers->n_running == 0;
+}
+
+static void audit_begin(const struct signers *signers, const struct request *request, struct audit *audit)
+{
+    memset(audit, 0, sizeof(*audit));
+    (void)snprintf(audit->identity, sizeof(audit->identity), "%s", keyring_name(signers->keyring, request->sign.key));
+    audit->tunnel = request->item.tunnel;
+    audit->scheme = request->sign.scheme;
+    audit->length = request->sign.length;
+}
+
+/* Without the lock: sign, and put down what became of it. */
+static void perform(struct signers *signers, const struct request *request, struct protocol_result *outcome,
+                    struct token_signature *signature, struct audit *audit)
+{
+    uint64_t start = clock_monotonic_ms();
+    result res = keyring_sign(signers->keyring, &request->sign, signature, &audit->reason);
+    uint64_t taken;
+
+    taken = clock_monotonic_ms() - start;
+    audit->sign_ms = taken;
+    outcome->id = request->id;
+    outcome->ok = res == ERROR_NONE;
+    if (!outcome->ok) {
+        outcome->category = audit->reason.category;
+        (void)snprintf(outcome->reason, sizeof(outcome->reason), "%s", audit->reason.text);
+        return;
+    }
+    audit->mechanism = signature->mechanism;
+    outcome->signature = signature->bytes;
+    outcome->signature_length = signature->length;
+    outcome->sign_ms = taken > UINT32_MAX ? UINT32_MAX : (uint32_t)taken;
+    (void)snprintf(outcome->mechanism, sizeof(outcome->mechanism), "%s", signature->mechanism);
+}
+
+/* With the lock held: why a request that was taken from the queue is not signed after all. */
+static result check_start(const struct signers *signers, const struct request *request, struct error *err)
+{
+    if (request->item.deadline <= clock_monotonic_ms())
+        return error_set(err, ERROR_TOKEN, "the deadline passed before the token was free");
+    return keyring_usable(signers->keyring, request->sign.key, err);
+}
+
+/* With the lock held on entry and on return; released in between. */
+static void serve(struct signers *signers, struct signer *self, struct request *request)
+{
+    struct protocol_result outcome = {.ok = false};
+    struct token_signature signature = {.length = 0};
+    struct audit audit;
+    bool person = false;
+
+    audit_begin(signers, request, &audit);
+    if (check_start(signers, request, &audit.reason) != ERROR_NONE) {
+        link_fail(request, &audit.reason);
+        pthread_mutex_unlock(&signers->lock);
+        audit_write(&audit);
+        pthread_mutex_lock(&signers->lock);
+        return;
+    }
+    person = signers->look_timeout_ms == 0 && keyring_always_authenticates(signers->keyring, request->sign.key);
+    self->limit = person ? CLOCK_NEVER : clock_deadline(signers->sign_timeout_ms);
+    self->request = request;
+    signers->n_running++;
+    link_started(request);
+    pthread_mutex_unlock(&signers->lock);
+
+    perform(signers, request, &outcome, &signature, &audit);
+
+    pthread_mutex_lock(&signers->lock);
+    self->request = NULL;
+    signers->n_running--;
+    link_finish(request, &outcome);
+    if (audit.reason.category == ERROR_TOKEN)
+        signers->look_wanted = true; /* the token may be gone: say so before the next poll is due */
+    pthread_cond_broadcast(&signers->turn);
+    pthread_cond_signal(&signers->work);
+    pthread_mutex_unlock(&signers->lock);
+    audit_write(&audit);
+    pthread_mutex_lock(&signers->lock);
+}
+
+static void *signer_main(void *arg)
+{
+    struct signer *self = arg;
+    struct signers *signers = self->all;
+
+    pthread_mutex_lock(&signers->lock);
+    while (!signers->stopping) {
+        struct queue_item *item = may_start(signers) ? queue_take(signers->queue) : NULL;
+
+        if (item == NULL) {
+            pthread_cond_wait(&signers->work, &signers->lock);
+            continue;
+        }
+        serve(signers, self, (struct request *)item);
+        wake_reader(signers); /* a worker that did not read may have something waiting */
+    }
+    pthread_mutex_unlock(&signers->lock);
+    return NULL;
+}
+
+/* Signals are the main thread's business. */
+static int start_thread(pthread_t *ret, void *(*function)(void *), void *arg)
+{
+    sigset_t all, before;
+    int errnum;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    errnum = pthread_create(ret, NULL, function, arg);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return errnum;
+}
+
+/* With the lock held: as many signing threads as the token bears; fewer when the system gives no more. */
+static void add_threads(struct signers *signers)
+{
+    size_t wanted = keyring_threads(signers->keyring);
+
+    if (wanted > SERVER_SIGNERS_MAX)
+        wanted = SERVER_SIGNERS_MAX;
+    while (signers->n_signers < wanted) {
+        struct signer *signer = &signers->signers[signers->n_signers];
+
+        signer->all = signers;
+        if (start_thread(&signer->thread, signer_main, signer) != 0)
+            return;
+        signers->n_signers++;
+    }
+}
+
+/* With the lock held: wait for the next look. */
+static void wait_for_turn(struct signers *signers, uint64_t due)
+{
+    struct timespec at = {.tv_sec = (time_t)(due / 1000), .tv_nsec = (long)(due % 1000) * 1000000};
+
+    while (!signers->stopping && !signers->look_wanted && clock_monotonic_ms() < due)
+        (void)pthread_cond_timedwait(&signers->turn, &signers->lock, &at);
+    signers->look_wanted = true;
+    while (!signers->stopping && !may_look(signers))
+        pthread_cond_wait(&signers->turn, &signers->lock);
+}
+
+static void *looker_main(void *arg)
+{
+    struct signers *signers = arg;
+
+    pthread_mutex_lock(&signers->lock);
+    signers->look_wanted = true;
+    while (!signers->stopping) {
+        signers->looking = true;
+        signers->look_limit = clock_deadline(signers->look_timeout_ms);
+        signers->look_wanted = false;
+        pthread_mutex_unlock(&signers->lock);
+        keyring_look(signers->keyring);
+        pthread_mutex_lock(&signers->lock);
+        signers->looking = false;
+        if (keyring_publish(signers->keyring))
+            wake_reader(signers);
+        add_threads(signers);
+        pthread_cond_broadcast(&signers->work);
+        wait_for_turn(signers, clock_monotonic_ms() + signers->poll_ms);
+    }
+    pthread_mutex_unlock(&signers->lock);
+    return NULL;
+}
+
+result signers_start(struct signers *signers, struct error *err)
+{
+    pthread_condattr_t monotonic;
+    int errnum;
+
+    if (pthread_condattr_init(&monotonic) != 0)
+        return error_set(err, ERROR_INTERNAL, "cannot start threads");
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&signers->turn, &monotonic);
+    (void)pthread_cond_init(&signers->work, NULL);
+    (void)pthread_condattr_destroy(&monotonic);
+    errnum = start_thread(&signers->looker, looker_main, signers);
+    if (errnum != 0)
+        return error_set_errno(err, errnum, "cannot start a thread");
+    signers->looker_started = true;
+    return ERROR_NONE;
+}
+
+void signers_wake(struct signers *signers)
+{
+    pthread_cond_signal(&signers->work);
+}
+
+void signers_stop(struct signers *signers)
+{
+    pthread_mutex_lock(&signers->lock);
+    signers->stopping = true;
+    if (signers->looker_started) {
+        pthread_cond_broadcast(&signers->work);
+        pthread_cond_broadcast(&signers->turn);
+    }
+    pthread_mutex_unlock(&signers->lock);
+}
+
+static bool join_until(pthread_t thread, uint64_t deadline)
+{
+    struct timespec at = {.tv_sec = (time_t)(deadline / 1000), .tv_nsec = (long)(deadline % 1000) * 1000000};
+
+    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &at) == 0;
+}
+
+bool signers_join(struct signers *signers, uint64_t deadline)
+{
+    /* the looking thread first: it starts the others */
+    if (signers->looker_started && !join_until(signers->looker, deadline))
+        return false;
+    signers->looker_started = false;
+    while (signers->n_signers > 0) {
+        if (!join_until(signers->signers[signers->n_signers - 1].thread, deadline))
+            return false;
+        signers->n_signers--;
+    }
+    return true;
+}
+
+bool signers_hang(const struct signers *signers, uint64_t now, char *name, size_t size, struct error *ret)
+{
+    for (size_t i = 0; i < signers->n_signers; i++) {
+        const struct signer *signer = &signers->signers[i];
+
+        if (signer->request == NULL || signer->limit > now)
+            continue;
+        (void)snprintf(name, size, "%s", keyring_name(signers->keyring, signer->request->sign.key));
+        (void)error_set(ret, ERROR_TOKEN, "the token has not answered within the sign-timeout of %llu ms",
+                        (unsigned long long)signers->sign_timeout_ms);
+        return true;
+    }
+    if (!signers->looking || signers->look_limit > now)
+        return false;
+    (void)snprintf(name, size, "%s", "");
+    (void)error_set(ret, ERROR_TOKEN, "the module has not answered within %llu ms",
+                    (unsigned long long)signers->look_timeout_ms);
+    return true;
+}

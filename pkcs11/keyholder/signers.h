@@ -1,0 +1,66 @@
+/*
+ * The threads of a keyholder that call into the token layer: signing threads, and the one that looks for the token. A
+ * token that bears one thread only is looked at between signatures. Internal to server.c and signers.c.
+ */
+#ifndef TOKENTLS_PKCS11_KEYHOLDER_SIGNERS_H
+#define TOKENTLS_PKCS11_KEYHOLDER_SIGNERS_H
+
+#include "base/error.h"
+#include "pkcs11/keyholder/link.h"
+#include "pkcs11/keyholder/queue.h"
+#include "pkcs11/keyholder/server.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct signer {
+    struct signers *all;
+    pthread_t thread;
+    struct request *request; /* at work on it; NULL when idle */
+    uint64_t limit;          /* CLOCK_MONOTONIC ms when it counts as hung; CLOCK_NEVER: never */
+};
+
+/* All of it is guarded by `lock`; the owner sets up the upper part. */
+struct signers {
+    pthread_mutex_t lock;
+    struct keyring *keyring;
+    struct queue *queue;
+    uint64_t sign_timeout_ms;
+    uint64_t look_timeout_ms;
+    uint64_t poll_ms;
+    int wake; /* eventfd of the reader: something is to be sent */
+
+    pthread_cond_t work; /* for signing threads */
+    pthread_cond_t turn; /* for the looking thread; on CLOCK_MONOTONIC */
+    struct signer signers[SERVER_SIGNERS_MAX];
+    size_t n_signers; /* threads started */
+    size_t n_running; /* signatures under way */
+    pthread_t looker;
+    bool looker_started;
+    bool looking;
+    bool look_wanted; /* at once, or as soon as a signature has ended */
+    uint64_t look_limit;
+    bool stopping;
+};
+
+/* Start the looking thread, which starts signing threads as the token bears them. Call once. */
+MUST_USE result signers_start(struct signers *signers, struct error *err);
+
+/* With the lock held: a request was queued. */
+void signers_wake(struct signers *signers);
+
+/* Ask all threads to end after what they do now. Without the lock. */
+void signers_stop(struct signers *signers);
+
+/* Wait for them until `deadline` (CLOCK_MONOTONIC ms); false when one has not ended. Without the lock. */
+MUST_USE bool signers_join(struct signers *signers, uint64_t deadline);
+
+/*
+ * With the lock held: true when a call into the token layer takes longer than allowed at `now`; *ret then says which,
+ * `name` and `size` get the identity ("" for a look).
+ */
+MUST_USE bool signers_hang(const struct signers *signers, uint64_t now, char *name, size_t size, struct error *ret);
+
+#endif
