@@ -112,6 +112,14 @@ static void serve(struct signers *signers, struct signer *self, struct request *
     pthread_mutex_lock(&signers->lock);
 }
 
+/* The last thing a thread does; with the lock held on entry. */
+static void leave(struct signers *signers)
+{
+    signers->n_alive--;
+    pthread_cond_signal(&signers->idle);
+    pthread_mutex_unlock(&signers->lock);
+}
+
 static void *signer_main(void *arg)
 {
     struct signer *self = arg;
@@ -128,7 +136,7 @@ static void *signer_main(void *arg)
         serve(signers, self, (struct request *)item);
         wake_reader(signers); /* a worker that did not read may have something waiting */
     }
-    pthread_mutex_unlock(&signers->lock);
+    leave(signers);
     return NULL;
 }
 
@@ -159,16 +167,23 @@ static void add_threads(struct signers *signers)
         if (start_thread(&signer->thread, signer_main, signer) != 0)
             return;
         signers->n_signers++;
+        signers->n_alive++;
     }
+}
+
+/* With the lock held: wait for `condition`, which is on CLOCK_MONOTONIC; false when `deadline` (ms) has come. */
+static bool wait_until(struct signers *signers, pthread_cond_t *condition, uint64_t deadline)
+{
+    struct timespec at = {.tv_sec = (time_t)(deadline / 1000), .tv_nsec = (long)(deadline % 1000) * 1000000};
+
+    return pthread_cond_timedwait(condition, &signers->lock, &at) != ETIMEDOUT;
 }
 
 /* With the lock held: wait for the next look. */
 static void wait_for_turn(struct signers *signers, uint64_t due)
 {
-    struct timespec at = {.tv_sec = (time_t)(due / 1000), .tv_nsec = (long)(due % 1000) * 1000000};
-
-    while (!signers->stopping && !signers->look_wanted && clock_monotonic_ms() < due)
-        (void)pthread_cond_timedwait(&signers->turn, &signers->lock, &at);
+    while (!signers->stopping && !signers->look_wanted && wait_until(signers, &signers->turn, due))
+        ;
     signers->look_wanted = true;
     while (!signers->stopping && !may_look(signers))
         pthread_cond_wait(&signers->turn, &signers->lock);
@@ -194,7 +209,7 @@ static void *looker_main(void *arg)
         pthread_cond_broadcast(&signers->work);
         wait_for_turn(signers, clock_monotonic_ms() + signers->poll_ms);
     }
-    pthread_mutex_unlock(&signers->lock);
+    leave(signers);
     return NULL;
 }
 
@@ -207,13 +222,15 @@ result signers_start(struct signers *signers, struct error *err)
         return error_set(err, ERROR_INTERNAL, "cannot start threads");
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&signers->turn, &monotonic);
+    (void)pthread_cond_init(&signers->idle, &monotonic);
     (void)pthread_cond_init(&signers->work, NULL);
     (void)pthread_condattr_destroy(&monotonic);
+    pthread_mutex_lock(&signers->lock);
     errnum = start_thread(&signers->looker, looker_main, signers);
-    if (errnum != 0)
-        return error_set_errno(err, errnum, "cannot start a thread");
-    signers->looker_started = true;
-    return ERROR_NONE;
+    signers->looker_started = errnum == 0;
+    signers->n_alive = errnum == 0 ? 1 : 0;
+    pthread_mutex_unlock(&signers->lock);
+    return errnum == 0 ? ERROR_NONE : error_set_errno(err, errnum, "cannot start a thread");
 }
 
 void signers_wake(struct signers *signers)
@@ -232,24 +249,22 @@ void signers_stop(struct signers *signers)
     pthread_mutex_unlock(&signers->lock);
 }
 
-static bool join_until(pthread_t thread, uint64_t deadline)
-{
-    struct timespec at = {.tv_sec = (time_t)(deadline / 1000), .tv_nsec = (long)(deadline % 1000) * 1000000};
-
-    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &at) == 0;
-}
-
 bool signers_join(struct signers *signers, uint64_t deadline)
 {
-    /* the looking thread first: it starts the others */
-    if (signers->looker_started && !join_until(signers->looker, deadline))
+    bool ended;
+
+    pthread_mutex_lock(&signers->lock);
+    while (signers->n_alive > 0 && wait_until(signers, &signers->idle, deadline))
+        ;
+    ended = signers->n_alive == 0;
+    pthread_mutex_unlock(&signers->lock);
+    if (!ended)
         return false;
+    if (signers->looker_started)
+        (void)pthread_join(signers->looker, NULL);
     signers->looker_started = false;
-    while (signers->n_signers > 0) {
-        if (!join_until(signers->signers[signers->n_signers - 1].thread, deadline))
-            return false;
-        signers->n_signers--;
-    }
+    while (signers->n_signers > 0)
+        (void)pthread_join(signers->signers[--signers->n_signers].thread, NULL);
     return true;
 }
 

@@ -33,7 +33,9 @@ struct signers {
     int wake; /* eventfd of the reader: something is to be sent */
 
     pthread_cond_t work; /* for signing threads */
-    pthread_cond_t turn; /* for the looking thread; on CLOCK_MONOTONIC */
+    pthread_cond_t turn; /* for the looking thread; on CLOCK_MONOTONIC, as the next */
+    pthread_cond_t idle; /* for signers_join(): a thread has ended */
+    size_t n_alive;      /* threads that have not ended */
     struct signer signers[SERVER_SIGNERS_MAX];
     size_t n_signers; /* threads started */
     size_t n_running; /* signatures under way */

@@ -42,7 +42,7 @@ static struct {
     bool look_inside; /* a look was under way together with a signature */
     bool look_blocks;
     unsigned looks, finds;
-    uint32_t order[64]; /* first bytes of the hashes signed, in order */
+    unsigned order[64]; /* first bytes of the hashes signed, in order */
     unsigned fail_next;
     X509 *certificate;
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -208,6 +208,17 @@ static void set_state(enum token_state state, enum error_category category, cons
     fake.why_category = category;
     (void)snprintf(fake.why, sizeof(fake.why), "%s", why);
     pthread_mutex_unlock(&fake.lock);
+}
+
+/* A counter of the fake. */
+static unsigned peek(const unsigned *counter)
+{
+    unsigned n;
+
+    pthread_mutex_lock(&fake.lock);
+    n = *counter;
+    pthread_mutex_unlock(&fake.lock);
+    return n;
 }
 
 /* Until *counter has reached n; it is guarded by the fake's lock. */
@@ -453,11 +464,11 @@ static void test_order(void **state)
     open_gate(UINT32_MAX);
     PUMP_UNTIL(&worker, done == 6);
     for (size_t i = 0; i < 6; i++) {
-        assert_int_equal(fake.order[i], expected[i]);
+        assert_int_equal(peek(&fake.order[i]), expected[i]);
         assert_int_equal(ops[i]->state, SIGN_DONE);
         keyholder_client_release(ops[i]);
     }
-    assert_int_equal(fake.most_inside, 1); /* nor was the token looked at meanwhile */
+    assert_int_equal(peek(&fake.most_inside), 1); /* nor was the token looked at meanwhile */
     keyholder_client_free(worker.client);
 }
 
@@ -475,8 +486,8 @@ static void test_threads(void **state)
     for (uint8_t i = 0; i < 6; i++)
         ops[i] = ask(&worker, i, i, CLOCK_NEVER, &done);
     wait_counter(&fake.entered, 3);
-    wait_counter(&fake.looks, fake.looks + 2); /* the token is looked at while signatures hang */
-    assert_int_equal(fake.entered, 3);
+    wait_counter(&fake.looks, peek(&fake.looks) + 2); /* the token is looked at while signatures hang */
+    assert_int_equal(peek(&fake.entered), 3);
     open_gate(UINT32_MAX);
     PUMP_UNTIL(&worker, done == 6);
     for (size_t i = 0; i < 6; i++)
@@ -508,8 +519,8 @@ static void test_cancelled_and_expired(void **state)
     PUMP_UNTIL(&worker, done_last == 1);
     assert_int_equal(done_busy, 1);
     assert_int_equal(done_cancelled, 0);
-    assert_int_equal(fake.entered, 2);
-    assert_int_equal(fake.order[1], 4);
+    assert_int_equal(peek(&fake.entered), 2);
+    assert_int_equal(peek(&fake.order[1]), 4);
     keyholder_client_release(busy);
     keyholder_client_release(expired);
     keyholder_client_release(last);
@@ -596,7 +607,7 @@ static void test_absent_and_back(void **state)
     set_state(TOKEN_LOCKED, ERROR_PIN, "the PIN was wrong");
     PUMP_UNTIL(&worker, worker.state == TOKEN_LOCKED);
     assert_int_equal(worker.category, ERROR_PIN);
-    assert_int_equal(fake.finds, 0);
+    assert_int_equal(peek(&fake.finds), 0);
     set_state(TOKEN_READY, ERROR_NONE, "");
     PUMP_UNTIL(&worker, worker.state == TOKEN_READY);
     op = ask(&worker, 1, 1, CLOCK_NEVER, &done);
@@ -609,7 +620,7 @@ static void test_absent_and_back(void **state)
     assert_string_equal(err.text, "pulled out");
     set_state(TOKEN_READY, ERROR_NONE, "");
     PUMP_UNTIL(&worker, worker.state == TOKEN_READY);
-    assert_int_equal(fake.finds, 1); /* a found key outlives its token's absence */
+    assert_int_equal(peek(&fake.finds), 1); /* a found key outlives its token's absence */
     keyholder_client_free(worker.client);
 }
 
@@ -626,7 +637,7 @@ static void test_key_missing(void **state)
     assert_int_equal(worker.category, ERROR_TOKEN);
     assert_string_equal(worker.reason, "pkcs11:object=key: nothing matches");
     wait_counter(&fake.looks, 5);
-    assert_int_equal(fake.finds, 1);
+    assert_int_equal(peek(&fake.finds), 1);
     set_state(TOKEN_ABSENT, ERROR_TOKEN, "gone");
     PUMP_UNTIL(&worker, worker.state == TOKEN_ABSENT);
     pthread_mutex_lock(&fake.lock);
@@ -634,7 +645,7 @@ static void test_key_missing(void **state)
     fake.state = TOKEN_READY;
     pthread_mutex_unlock(&fake.lock);
     PUMP_UNTIL(&worker, worker.state == TOKEN_READY);
-    assert_int_equal(fake.finds, 2);
+    assert_int_equal(peek(&fake.finds), 2);
     keyholder_client_free(worker.client);
 }
 
@@ -685,7 +696,7 @@ static void test_hang(void **state)
     assert_string_equal(event.identity, "finance");
     assert_int_equal(wait_status(), KEYHOLDER_EXIT_HUNG);
     assert_false(server_join(run.server, 1)); /* the thread is inside still */
-    assert_int_equal(fake.entered, 1);
+    assert_int_equal(peek(&fake.entered), 1);
     keyholder_client_free(worker.client);
 }
 
@@ -736,8 +747,8 @@ static void test_worker_dies(void **state)
     open_gate(UINT32_MAX);
     PUMP_UNTIL(&living, done_living == 1);
     assert_int_equal(op->state, SIGN_DONE);
-    assert_int_equal(fake.entered, 2);
-    assert_int_equal(fake.order[1], 4);
+    assert_int_equal(peek(&fake.entered), 2);
+    assert_int_equal(peek(&fake.order[1]), 4);
     keyholder_client_release(op);
     keyholder_client_free(living.client);
 }
