@@ -39,7 +39,6 @@ static struct {
     unsigned entered, left; /* signatures that have begun and ended */
     unsigned inside;        /* calls inside now, and the most there ever were */
     unsigned most_inside;
-    bool look_inside; /* a look was under way together with a signature */
     bool look_blocks;
     unsigned looks, finds;
     unsigned order[64]; /* first bytes of the hashes signed, in order */
