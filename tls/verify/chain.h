@@ -7,6 +7,7 @@
 #define TOKENTLS_TLS_VERIFY_CHAIN_H
 
 #include "base/error.h"
+#include "tls/verify/verdict.h"
 
 #include <openssl/types.h>
 #include <openssl/x509.h>
@@ -30,6 +31,7 @@ MUST_USE bool chain_parse_policy(const char *text, enum chain_policy *ret);
 MUST_USE bool chain_parse_purpose(const char *text, enum chain_purpose *ret);
 
 #define CHAIN_DEPTH_DEFAULT 8 /* intermediate certificates */
+#define CHAIN_DEPTH_MAX 32    /* a larger depth in a request counts as this */
 
 struct chain_request {
     X509 *leaf;
@@ -47,33 +49,13 @@ struct chain_request {
     OSSL_LIB_CTX *libctx;                               /* NULL: default */
 };
 
-struct verdict_note {
-    int depth;          /* 0: the leaf */
-    char subject[256];  /* escaped, one line; the certificate it is about */
-    char check[64];     /* "signature", "validity", "revocation", "key-usage", "name", "policy", ... */
-    char text[256];     /* what was found, for a person: "revoked since 2026-01-02 (keyCompromise) by CRL of CN=..." */
-    char reference[48]; /* "RFC 5280 6.3.3" */
-};
-#define VERDICT_NOTES_MAX 16
-
-struct verdict {
-    bool accepted;
-    int x509_error;                               /* X509_V_OK, or the X509_V_ERR_* that libssl turns into the alert */
-    struct verdict_note reason;                   /* rejected: the check that failed first */
-    struct verdict_note notes[VERDICT_NOTES_MAX]; /* what was tolerated (prefer: missing CRL ...) */
-    size_t n_notes;
-    STACK_OF(X509) * path; /* the path used (leaf first), as far as it was built; may be NULL; verdict_free() */
-};
+/* Certificates besides the leaf that are looked at; further ones are left aside. */
+#define CHAIN_UNTRUSTED_MAX 1000
 
 /*
  * Validate. Always fills *ret (to be released with verdict_free()); a verdict that could not be reached, for want of
  * memory for example, is a rejection.
  */
 void chain_verify(const struct chain_request *request, struct verdict *ret);
-
-/* One line: "certificate CN=x (depth 1): revocation: revoked since ... (RFC 5280 6.3.3)". Returns out. */
-char *verdict_describe(const struct verdict *verdict, char *out, size_t size);
-
-void verdict_free(struct verdict *verdict);
 
 #endif

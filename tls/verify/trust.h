@@ -6,15 +6,23 @@
 
 #include <openssl/types.h>
 #include <openssl/x509.h>
+#include <stdint.h>
 
 struct trust;
 
 /*
- * Load the certificates of `path` (NULL: the system's store, X509_get_default_cert_file/dir) into a set of anchors
- * bound to `libctx` (NULL: the default). ERROR_IO unreadable, ERROR_VERIFY undecodable, ERROR_CONFIG empty. The text
- * names path and object number. Blocks; not on a loop.
+ * Load the certificates of `path` (NULL: the system's store, X509_get_default_cert_file/dir and the environment
+ * variables that name them) into a set of anchors bound to `libctx` (NULL: the default). ERROR_IO unreadable,
+ * ERROR_VERIFY undecodable, ERROR_CONFIG empty. The text names path and object number. Blocks; not on a loop.
+ *
+ * An intermediate certificate whose issuer is in the same file is no anchor: a file "intermediate, root" means the
+ * root, and the intermediate's revocation is checked. An intermediate alone is an anchor.
  */
 MUST_USE result trust_load(const char *path, OSSL_LIB_CTX *libctx, struct trust **ret, struct error *err);
+
+/* As trust_load() from memory (length bytes, PEM or DER); `name` is for messages. */
+MUST_USE result trust_load_memory(const char *name, const uint8_t *data, size_t length, struct trust **ret,
+                                  struct error *err);
 
 /* Reference counting; any thread. trust_free(NULL) is allowed. */
 struct trust *trust_ref(struct trust *trust);
@@ -23,7 +31,11 @@ void trust_free(struct trust *trust);
 /* The anchors, owned by the set. */
 const STACK_OF(X509) * trust_certificates(const struct trust *trust);
 
-/* Certificates of a file, leaf first as they stand; the caller frees with OSSL_STACK_OF_X509_free(). As trust_load().
+/* The other certificates of the file: they help to build paths but end none. Owned by the set. */
+const STACK_OF(X509) * trust_intermediates(const struct trust *trust);
+
+/*
+ * Certificates of a file, leaf first as they stand; the caller frees with sk_X509_pop_free(). As trust_load().
  */
 MUST_USE result trust_load_certificates(const char *path, OSSL_LIB_CTX *libctx, STACK_OF(X509) * *ret,
                                         struct error *err);

@@ -1,0 +1,194 @@
+#include "tls/verify/chain.h"
+
+#include "tls/verify/algorithms.h"
+#include "tls/verify/paths.h"
+#include "tls/verify/trust.h"
+#include "tls/verify/walk.h"
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Runs of the validator for one request at the most (design: issuer orders tried where names are ambiguous). */
+#define RUNS_MAX 32
+
+static bool parse_word(const char *text, const char *const *words, int *ret)
+{
+    for (int i = 0; words[i] != NULL; i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *ret = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool chain_parse_revocation(const char *text, enum chain_revocation *ret)
+{
+    static const char *const words[] = {"required", "prefer", "off", NULL};
+    int value;
+
+    if (!parse_word(text, words, &value))
+        return false;
+    *ret = (enum chain_revocation)value;
+    return true;
+}
+
+bool chain_parse_policy(const char *text, enum chain_policy *ret)
+{
+    static const char *const words[] = {"2026", "legacy", NULL};
+    int value;
+
+    if (!parse_word(text, words, &value))
+        return false;
+    *ret = (enum chain_policy)value;
+    return true;
+}
+
+bool chain_parse_purpose(const char *text, enum chain_purpose *ret)
+{
+    static const char *const words[] = {"any", "client", "server", NULL};
+    int value;
+
+    if (!parse_word(text, words, &value))
+        return false;
+    *ret = (enum chain_purpose)value;
+    return true;
+}
+
+/* A key so large that checking its signatures is an attack. */
+static bool is_expensive(X509 *certificate)
+{
+    EVP_PKEY *key = X509_get0_pubkey(certificate);
+
+    return key != NULL && EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_bits(key) > ALGORITHMS_RSA_BITS_MAX;
+}
+
+static bool append_usable(STACK_OF(X509) * to, const STACK_OF(X509) * from)
+{
+    for (int i = 0; i < sk_X509_num(from) && sk_X509_num(to) < CHAIN_UNTRUSTED_MAX; i++) {
+        if (!is_expensive(sk_X509_value(from, i)) && sk_X509_push(to, sk_X509_value(from, i)) <= 0)
+            return false;
+    }
+    return true;
+}
+
+/* What paths may be built from; certificates borrowed. */
+static STACK_OF(X509) * collect_untrusted(const struct chain_request *request)
+{
+    STACK_OF(X509) *all = sk_X509_new_null();
+
+    if (all == NULL)
+        return NULL;
+    if (!append_usable(all, request->untrusted) || !append_usable(all, trust_intermediates(request->trust))) {
+        sk_X509_free(all);
+        return NULL;
+    }
+    return all;
+}
+
+/* The path's certificates first, so that OpenSSL prefers them; the rest behind, for the issuers of CRLs. */
+static STACK_OF(X509) * order_for(const STACK_OF(X509) * path, const STACK_OF(X509) * all, bool backward)
+{
+    STACK_OF(X509) *order = sk_X509_dup(path);
+    int n = sk_X509_num(all);
+
+    for (int i = 0; order != NULL && i < n; i++) {
+        if (sk_X509_push(order, sk_X509_value(all, backward ? n - 1 - i : i)) <= 0) {
+            sk_X509_free(order);
+            return NULL;
+        }
+    }
+    return order;
+}
+
+static bool is_same_path(const struct verdict *verdict, const STACK_OF(X509) * intermediates)
+{
+    int n = sk_X509_num(intermediates);
+
+    /* leaf, intermediates, anchor */
+    if (sk_X509_num(verdict->path) != n + 2)
+        return false;
+    for (int i = 0; i < n; i++) {
+        if (X509_cmp(sk_X509_value(verdict->path, i + 1), sk_X509_value(intermediates, i)) != 0)
+            return false;
+    }
+    return true;
+}
+
+struct attempts {
+    const struct chain_request *request;
+    STACK_OF(X509) * untrusted;
+    struct verdict *best;
+    enum reason_rank best_rank;
+    int runs;
+};
+
+/* No other path can help: accepted, or the leaf itself was found revoked by its issuer's signature. */
+static bool is_final(const struct attempts *attempts)
+{
+    return attempts->best->accepted || attempts->runs >= RUNS_MAX ||
+           (attempts->best_rank == REASON_REVOKED && attempts->best->reason.depth == 0);
+}
+
+static void attempt(struct attempts *attempts, STACK_OF(X509) * order)
+{
+    struct verdict *verdict = order != NULL ? calloc(1, sizeof(*verdict)) : NULL;
+    enum reason_rank rank;
+
+    if (verdict == NULL)
+        return;
+    attempts->runs++;
+    rank = walk_run(attempts->request, order, verdict);
+    if (verdict->accepted || rank > attempts->best_rank || attempts->runs == 1) {
+        verdict_free(attempts->best);
+        *attempts->best = *verdict;
+        attempts->best_rank = rank;
+    } else {
+        verdict_free(verdict);
+    }
+    free(verdict);
+}
+
+static void attempt_path(struct attempts *attempts, const STACK_OF(X509) * path, bool backward)
+{
+    STACK_OF(X509) *order = order_for(path, attempts->untrusted, backward);
+
+    attempt(attempts, order);
+    sk_X509_free(order);
+}
+
+static void attempt_others(struct attempts *attempts)
+{
+    struct paths paths;
+
+    paths_find(attempts->request->leaf, attempts->untrusted, trust_certificates(attempts->request->trust),
+               attempts->request->depth, &paths);
+    for (int i = 0; i < paths.n && !is_final(attempts); i++) {
+        if (!is_same_path(attempts->best, paths.intermediates[i]))
+            attempt_path(attempts, paths.intermediates[i], false);
+        /* Who signed a CRL can be ambiguous as well, and OpenSSL takes the first of the name. */
+        if (!is_final(attempts) && attempts->best_rank == REASON_STATUS_UNKNOWN)
+            attempt_path(attempts, paths.intermediates[i], true);
+    }
+    paths_free(&paths);
+}
+
+void chain_verify(const struct chain_request *request, struct verdict *ret)
+{
+    struct attempts attempts = {.request = request, .best = ret, .best_rank = REASON_NO_PATH};
+
+    *ret = (struct verdict){.x509_error = X509_V_ERR_UNSPECIFIED};
+    (void)snprintf(ret->reason.check, sizeof(ret->reason.check), "internal");
+    (void)snprintf(ret->reason.text, sizeof(ret->reason.text), "out of memory");
+    attempts.untrusted = collect_untrusted(request);
+    if (attempts.untrusted == NULL)
+        return;
+    attempt(&attempts, attempts.untrusted);
+    if (!is_final(&attempts))
+        attempt_others(&attempts);
+    sk_X509_free(attempts.untrusted);
+    ERR_clear_error();
+}

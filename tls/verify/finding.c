@@ -1,0 +1,226 @@
+#include "tls/verify/finding.h"
+
+#include "base/text.h"
+
+#include <openssl/asn1.h>
+#include <openssl/bn.h>
+#include <openssl/err.h>
+#include <openssl/objects.h>
+#include <openssl/x509v3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TIME_TEXT 32
+
+static int store_slot = -1;
+
+bool finding_setup(void)
+{
+    store_slot = X509_STORE_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    return store_slot >= 0;
+}
+
+bool finding_attach(X509_STORE *store, struct finding *finding)
+{
+    return X509_STORE_set_ex_data(store, store_slot, finding) == 1;
+}
+
+struct finding *finding_of(const X509_STORE_CTX *ctx)
+{
+    return X509_STORE_get_ex_data(X509_STORE_CTX_get0_store(ctx), store_slot);
+}
+
+static void fill_note(struct verdict_note *note, const struct finding_place *place, const char *fmt, va_list args)
+{
+    const struct reason *reason = reason_find(place->error);
+
+    note->depth = place->depth;
+    note->subject[0] = '\0';
+    if (place->certificate != NULL)
+        verdict_subject(place->certificate, note->subject, sizeof(note->subject));
+    (void)snprintf(note->check, sizeof(note->check), "%s", reason->check);
+    (void)snprintf(note->reference, sizeof(note->reference), "%s", reason->reference);
+    if (vsnprintf(note->text, sizeof(note->text), fmt, args) == 0)
+        (void)snprintf(note->text, sizeof(note->text), "%s", reason->text);
+}
+
+void finding_reject(struct finding *finding, const struct finding_place *place, const char *fmt, ...)
+{
+    const struct reason *reason = reason_find(place->error);
+    va_list args;
+
+    if (finding->rejected)
+        return;
+    finding->rejected = true;
+    finding->rank = reason->rank;
+    finding->verdict->x509_error = reason->reported;
+    va_start(args, fmt);
+    fill_note(&finding->verdict->reason, place, fmt, args);
+    va_end(args);
+}
+
+void finding_note(struct finding *finding, const struct finding_place *place, const char *fmt, ...)
+{
+    struct verdict *verdict = finding->verdict;
+    va_list args;
+
+    if (verdict->n_notes == VERDICT_NOTES_MAX)
+        return;
+    va_start(args, fmt);
+    fill_note(&verdict->notes[verdict->n_notes++], place, fmt, args);
+    va_end(args);
+}
+
+/* RFC 5280 5.3.1 */
+static const char *revocation_reason(const X509_REVOKED *entry)
+{
+    static const char *const names[] = {
+        "unspecified",   "keyCompromise",        "cACompromise",    "affiliationChanged",
+        "superseded",    "cessationOfOperation", "certificateHold", NULL,
+        "removeFromCRL", "privilegeWithdrawn",   "aACompromise"};
+    ASN1_ENUMERATED *value = X509_REVOKED_get_ext_d2i(entry, NID_crl_reason, NULL, NULL);
+    long number = value != NULL ? ASN1_ENUMERATED_get(value) : 0;
+
+    ASN1_ENUMERATED_free(value);
+    if (number < 0 || number >= (long)(sizeof(names) / sizeof(names[0])) || names[number] == NULL)
+        return "unknown reason";
+    return names[number];
+}
+
+static void describe_revocation(X509_STORE_CTX *ctx, const char *crl_issuer, char *out, size_t size)
+{
+    X509_CRL *crl = X509_STORE_CTX_get0_current_crl(ctx);
+    X509 *certificate = X509_STORE_CTX_get_current_cert(ctx);
+    X509_REVOKED *entry = NULL;
+    char when[TIME_TEXT];
+
+    if (crl == NULL || certificate == NULL || X509_CRL_get0_by_cert(crl, &entry, certificate) != 1) {
+        (void)snprintf(out, size, "revoked");
+        return;
+    }
+    (void)snprintf(out, size, "revoked since %s (%s) by CRL of %.150s",
+                   verdict_time(X509_REVOKED_get0_revocationDate(entry), when, sizeof(when)), revocation_reason(entry),
+                   crl_issuer);
+}
+
+static void describe_crl_problem(X509_STORE_CTX *ctx, int error, char *out, size_t size)
+{
+    X509_CRL *crl = X509_STORE_CTX_get0_current_crl(ctx);
+    char issuer[160] = "", when[TIME_TEXT];
+
+    if (crl != NULL)
+        verdict_name(X509_CRL_get_issuer(crl), issuer, sizeof(issuer));
+    if (error == X509_V_ERR_CERT_REVOKED)
+        describe_revocation(ctx, issuer, out, size);
+    else if (error == X509_V_ERR_UNABLE_TO_GET_CRL)
+        (void)snprintf(
+            out, size, "no CRL of %.150s covers it",
+            verdict_name(X509_get_issuer_name(X509_STORE_CTX_get_current_cert(ctx)), issuer, sizeof(issuer)));
+    else if (crl == NULL)
+        (void)snprintf(out, size, "%s", reason_find(error)->text);
+    else if (error == X509_V_ERR_CRL_HAS_EXPIRED)
+        (void)snprintf(out, size, "the CRL of %.150s has expired, its nextUpdate was %s", issuer,
+                       verdict_time(X509_CRL_get0_nextUpdate(crl), when, sizeof(when)));
+    else if (error == X509_V_ERR_CRL_NOT_YET_VALID)
+        (void)snprintf(out, size, "the CRL of %.150s is not valid before %s", issuer,
+                       verdict_time(X509_CRL_get0_lastUpdate(crl), when, sizeof(when)));
+    else
+        (void)snprintf(out, size, "%s (CRL of %.150s)", reason_find(error)->text, issuer);
+}
+
+static void describe_purpose(const struct finding *finding, X509 *certificate, char *out, size_t size)
+{
+    bool client = finding->request->purpose == CHAIN_PURPOSE_CLIENT;
+    uint32_t wanted = client ? XKU_SSL_CLIENT : XKU_SSL_SERVER;
+    uint32_t extended = X509_get_extended_key_usage(certificate);
+
+    if (extended != UINT32_MAX && (extended & wanted) == 0)
+        (void)snprintf(out, size, "its extended key usage does not include %s", client ? "clientAuth" : "serverAuth");
+    else
+        (void)snprintf(out, size, "its key usage does not fit a TLS %s", client ? "client" : "server");
+}
+
+/* The sentence for an error in the state OpenSSL is in. */
+static void describe(const struct finding *finding, X509_STORE_CTX *ctx, int error, char out[256])
+{
+    X509 *certificate = X509_STORE_CTX_get_current_cert(ctx);
+    char detail[160];
+
+    (void)snprintf(out, 256, "%s", reason_find(error)->text);
+    if (certificate == NULL)
+        return;
+    if (reason_find(error)->rank == REASON_NO_PATH)
+        (void)snprintf(out, 256, "%s (issuer %.150s)", reason_find(error)->text,
+                       verdict_name(X509_get_issuer_name(certificate), detail, sizeof(detail)));
+    else if (error == X509_V_ERR_CERT_HAS_EXPIRED)
+        (void)snprintf(out, 256, "expired, not valid after %s",
+                       verdict_time(X509_get0_notAfter(certificate), detail, TIME_TEXT));
+    else if (error == X509_V_ERR_CERT_NOT_YET_VALID)
+        (void)snprintf(out, 256, "not valid before %s",
+                       verdict_time(X509_get0_notBefore(certificate), detail, TIME_TEXT));
+    else if (error == X509_V_ERR_INVALID_PURPOSE)
+        describe_purpose(finding, certificate, out, 256);
+    else if (error == X509_V_ERR_CRL_PATH_VALIDATION_ERROR && finding->crl_issuer.check[0] != '\0')
+        (void)snprintf(out, 256, "the CRL's issuer %.100s is not valid: %.100s", finding->crl_issuer.subject,
+                       finding->crl_issuer.text);
+    else if (error == X509_V_ERR_CERT_REVOKED || reason_is_status_unknown(error))
+        describe_crl_problem(ctx, error, out, 256);
+}
+
+static void keep_crl_issuer(struct finding *finding, const struct finding_place *place, const char *text)
+{
+    struct verdict_note *note = &finding->crl_issuer;
+
+    if (note->check[0] != '\0')
+        return;
+    note->depth = place->depth;
+    if (place->certificate != NULL)
+        verdict_subject(place->certificate, note->subject, sizeof(note->subject));
+    (void)snprintf(note->check, sizeof(note->check), "%s", reason_find(place->error)->check);
+    (void)snprintf(note->text, sizeof(note->text), "%s", text);
+}
+
+void finding_from_context(struct finding *finding, X509_STORE_CTX *ctx, bool tolerated)
+{
+    struct finding_place place = {.error = X509_STORE_CTX_get_error(ctx),
+                                  .depth = X509_STORE_CTX_get_error_depth(ctx),
+                                  .certificate = X509_STORE_CTX_get_current_cert(ctx)};
+    bool of_crl_issuer = X509_STORE_CTX_get0_parent_ctx(ctx) != NULL;
+    char text[256];
+
+    if (place.certificate == NULL && !of_crl_issuer) {
+        place.certificate = finding->request->leaf;
+        place.depth = 0;
+    }
+    describe(finding, ctx, place.error, text);
+    if (tolerated)
+        finding_note(finding, &place, "%s", text);
+    else if (of_crl_issuer)
+        keep_crl_issuer(finding, &place, text);
+    else
+        finding_reject(finding, &place, "%s", text);
+}
+
+void finding_crl_used(struct finding *finding, int depth, X509_CRL *crl)
+{
+    struct verdict *verdict = finding->verdict;
+    struct verdict_crl *used = &verdict->crls[verdict->n_crls];
+    ASN1_INTEGER *number;
+
+    if (verdict->n_crls == VERDICT_CRLS_MAX)
+        return;
+    verdict->n_crls++;
+    number = X509_CRL_get_ext_d2i(crl, NID_crl_number, NULL, NULL);
+    used->depth = depth;
+    verdict_name(X509_CRL_get_issuer(crl), used->issuer, sizeof(used->issuer));
+    used->number[0] = '\0';
+    if (number != NULL)
+        text_hex(ASN1_STRING_get0_data(number), (size_t)ASN1_STRING_length(number), 0, used->number,
+                 sizeof(used->number));
+    used->this_update = verdict_seconds(X509_CRL_get0_lastUpdate(crl));
+    used->next_update = verdict_seconds(X509_CRL_get0_nextUpdate(crl));
+    used->delta = X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0;
+    ASN1_INTEGER_free(number);
+    ERR_clear_error();
+}

@@ -1,0 +1,49 @@
+/* What one run of path validation has found so far, reachable from OpenSSL's callbacks. */
+#ifndef TOKENTLS_TLS_VERIFY_FINDING_H
+#define TOKENTLS_TLS_VERIFY_FINDING_H
+
+#include "base/error.h"
+#include "tls/verify/chain.h"
+#include "tls/verify/reason.h"
+
+#include <openssl/x509_vfy.h>
+
+struct finding {
+    const struct chain_request *request;
+    struct verdict *verdict; /* being filled */
+    enum reason_rank rank;   /* of verdict->reason, once rejected */
+    bool rejected;
+    struct verdict_note crl_issuer; /* why the path of a CRL issuer failed; check "" when it did not */
+};
+
+/* Where in the path something was found. */
+struct finding_place {
+    int error; /* X509_V_ERR_* */
+    int depth; /* 0: the leaf */
+    X509 *certificate;
+};
+
+/* Once per process, before the first finding_attach(). False when OpenSSL refuses. */
+MUST_USE bool finding_setup(void);
+
+/* Make the finding known to the callbacks of every context made from `store`, which must not outlive it. */
+MUST_USE bool finding_attach(X509_STORE *store, struct finding *finding);
+struct finding *finding_of(const X509_STORE_CTX *ctx);
+
+/* Reject with the words of the reason table and, after them or instead of them, the formatted text. The first counts.
+ */
+void finding_reject(struct finding *finding, const struct finding_place *place, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* Record what was tolerated; dropped silently when the verdict has no room for more notes. */
+void finding_note(struct finding *finding, const struct finding_place *place, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/*
+ * Record the error OpenSSL reports in `ctx` with its details (dates, CRL, reason of revocation): as a rejection, or as
+ * a note when `tolerated`. An error in the path of a CRL's issuer is kept for the error that follows from it.
+ */
+void finding_from_context(struct finding *finding, X509_STORE_CTX *ctx, bool tolerated);
+
+/* Record that a CRL was used for the certificate at `depth`. */
+void finding_crl_used(struct finding *finding, int depth, X509_CRL *crl);
+
+#endif
