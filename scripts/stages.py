@@ -108,7 +108,7 @@ class Run:
             return self.built[kind]
         compiler, options = BUILDS[kind]
         folder = self.root / kind
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         configure = ["cmake", "-G", "Ninja", "-S", str(TOP), "-B", str(folder),
                      f"-DCMAKE_C_COMPILER={compiler}", *options]
         if shutil.which("ccache") and os.access(pathlib.Path.home(), os.W_OK):
@@ -128,16 +128,17 @@ class Run:
         if not self.build(kind):
             return
         folder = self.root / kind
-        report = folder / f"report-{prefix or 'suite'}.xml"
+        slug = prefix.strip("/-") or "suite"
+        report = folder / f"report-{slug}.xml"
         report.unlink(missing_ok=True)
         argv = ["ctest", "--test-dir", str(folder), "-j", JOBS, "--output-junit", str(report), "--no-tests=error",
                 "--test-output-size-passed", "4000000", "--test-output-size-failed", "4000000", *selection]
-        status = self.command(argv, folder / f"ctest-{prefix or 'suite'}.log", env)
+        status = self.command(argv, folder / f"ctest-{slug}.log", env)
         if not report.exists():
             self.tally.add_failed(f"{prefix}ctest", f"no report, exit status {status}: {' '.join(argv)}")
             return
         for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
-            self.count(prefix + case.get("name"), case)
+            self.count(prefix.replace("lint/", "") + case.get("name"), case)
 
     def count(self, name, case):
         output = case.findtext("system-out") or ""
@@ -238,7 +239,7 @@ def stage_fuzz(run):
 
 def stage_lint(run):
     """include graph, exported names, limits, documentation, format, clang-tidy"""
-    run.ctest("release", ["-L", "lint"], None, "lint-")
+    run.ctest("release", ["-L", "lint"], None, "lint/")
 
 
 def stage_matrix(run):

@@ -7,6 +7,8 @@ import sys
 import sources
 
 TEXT = {".c", ".h", ".py", ".md", ".txt", ".cmake", ".conf", ".in", ".sh", ""}
+# Folders of tests/ that hold tools: load for measurements, and the module whose faults are slow on purpose.
+NOT_TESTS = ("bench", "mock-module")
 SKIP_FOLDERS = {".git", "__pycache__", "corpus", "pkits"}
 
 # (files, pattern, what is wrong). `files`: "program" = C of the program, "c" = all C, "tests" = all of tests/, "all".
@@ -27,7 +29,7 @@ def belongs(kind, path):
         return True
     is_c = path.suffix in (".c", ".h")
     if kind == "tests":
-        return path.parts[0] == "tests" and path.parts[1:2] != ("bench",) and (is_c or path.suffix == ".py")
+        return path.parts[0] == "tests" and path.parts[1] not in NOT_TESTS and (is_c or path.suffix == ".py")
     if kind == "program":
         return is_c and path.parts[0] in sources.FOLDERS
     return is_c

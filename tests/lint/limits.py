@@ -1,5 +1,6 @@
 """House limits: function length (95th percentile <= 60 lines, none over 100), main <= 60, file <= 600 lines, at most 5
-parameters. A comment above a function (or in the first 15 lines of a file) that says "lint: REASON" excuses it."""
+parameters. A test file may have 900 lines: its cases are a list. A comment above a function (or in the first 15 lines
+of a file) that says "lint: REASON" excuses it."""
 
 import re
 import sys
@@ -41,8 +42,9 @@ def check(root):
         text = path.read_text()
         total = text.count("\n")
         excused = "lint: " in "\n".join(text.split("\n")[:15])
-        if total > FILE_HARD_MAX or (total > FILE_MAX and not excused):
-            problems.append(f"{name}: {total} lines, {FILE_MAX} is the limit")
+        limit = FILE_HARD_MAX if excused or name.parts[0] == "tests" else FILE_MAX
+        if total > limit:
+            problems.append(f"{name}: {total} lines, {limit} is the limit")
         if path.suffix == ".h":
             problems += check_prototypes(name, text)
             continue

@@ -80,6 +80,15 @@ static void taking_wipes_the_origin(void **state)
     secret_free(NULL);
 }
 
+/* Sanitizers turn mlock() into nothing. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MLOCK_WORKS 0
+#elif defined(__has_feature)
+#define MLOCK_WORKS !(__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define MLOCK_WORKS 1
+#endif
+
 /* The kernel's own account of the mapping: lo = locked, dd = not dumped, wf = wiped on fork. */
 static void the_memory_is_locked_and_not_dumped(void **state)
 {
@@ -99,7 +108,8 @@ static void the_memory_is_locked_and_not_dumped(void **state)
         if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
             inside = (unsigned long)secret >= from && (unsigned long)secret < to;
         if (inside && strncmp(line, "VmFlags:", 8) == 0)
-            found = strstr(line, " lo") != NULL && strstr(line, " dd") != NULL && strstr(line, " wf") != NULL;
+            found = (!MLOCK_WORKS || strstr(line, " lo") != NULL) && strstr(line, " dd") != NULL &&
+                    strstr(line, " wf") != NULL;
     }
     (void)fclose(smaps);
     assert_true(found);

@@ -16,8 +16,8 @@ token, and starts and stops processes. Nothing here sleeps: everything waits for
 """
 
 from harness.case import MODULE, Failure, Skip, block, check, host_port, main, scenario
-from harness.peers import EchoServer, GnutlsServer, HttpServer, OpensslServer, connect, exchange, read_all, reset
+from harness.peers import EchoServer, GnutlsServer, HttpServer, OpensslServer, connect, exchange, read_all, refused, reset
 from harness.process import deadline
 
 __all__ = ["EchoServer", "Failure", "GnutlsServer", "HttpServer", "OpensslServer", "MODULE", "Skip", "block", "check", "connect",
-           "deadline", "exchange", "host_port", "main", "read_all", "reset", "scenario"]
+           "deadline", "exchange", "host_port", "main", "read_all", "refused", "reset", "scenario"]

@@ -10,6 +10,8 @@ import sys
 import tempfile
 import traceback
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent.parent / "mock-module"))
+from faults import Faults  # pylint: disable=wrong-import-position
 from harness.process import Failure, Process, adopt_orphans, children, deadline, leftovers
 
 SKIP_STATUS = 77
@@ -35,10 +37,11 @@ def check(condition, text):
 
 
 class Token:
-    """A private copy of the fixture's SoftHSM token and its PIN."""
+    """A private copy of the fixture's SoftHSM token and its PIN; with `module`, seen through the fault module."""
 
-    def __init__(self, pki, folder):
+    def __init__(self, pki, folder, module=None):
         self.folder = folder
+        self.module = module or MODULE
         folder.mkdir(mode=0o700)
         shutil.copytree(pki / "tokens", folder / "tokens")
         self.conf = folder / "softhsm2.conf"
@@ -48,14 +51,17 @@ class Token:
         os.chmod(self.pin_file, 0o600)
         self.pin = self.pin_file.read_text().strip()
         self.environment = {"SOFTHSM2_CONF": str(self.conf)}
+        if module:
+            self.faults = Faults(folder)
+            self.environment.update(self.faults.environment())
 
     def uri(self, label):
         return f"pkcs11:token=demo;object={label}"
 
     def identity(self, name, label=None, **options):
         """An identity block of a configuration. Options replace or, with None, remove the usual ones."""
-        values = {"uri": self.uri(label or name), "module": MODULE, "pin-source": f"file:{self.pin_file}",
-                  "module-environment": [f"SOFTHSM2_CONF={self.conf}"], "module-profile": "softhsm"}
+        values = {"uri": self.uri(label or name), "module": self.module, "pin-source": f"file:{self.pin_file}",
+                  "module-environment": [f"{key}={value}" for key, value in self.environment.items()]}
         values.update({key.replace("_", "-"): value for key, value in options.items()})
         return block("identity", name, values)
 
@@ -109,6 +115,11 @@ class Case:
         self._token = None
 
     @property
+    def instrumented(self):
+        """The programs run under sanitizers: their memory says nothing."""
+        return os.environ.get("TOKENTLS_SLOW", "1") != "1"
+
+    @property
     def token(self):
         if self._token is None:
             self._token = Token(self.pki, self.folder / "token")
@@ -118,6 +129,11 @@ class Case:
         """One more copy."""
         self.counter += 1
         return Token(self.pki, self.folder / f"token-{self.counter}")
+
+    def faulty_token(self):
+        """One more copy, behind the module that injects faults: see token.faults and tests/mock-module/README.md."""
+        self.counter += 1
+        return Token(self.pki, self.folder / f"token-{self.counter}", self.bin.parent / "lib/libtokentls-faults.so")
 
     def state(self, name="state"):
         path = self.folder / name
@@ -188,13 +204,15 @@ class Case:
         except subprocess.TimeoutExpired as late:
             raise Failure(f"{' '.join(words)} did not end within {deadline(seconds):.0f} s: {late.stderr}") from late
 
-    def connect_args(self, address, *more, label="client", token=None):
-        """Arguments of `tokentls connect` with the identity `label` of the token."""
+    def connect(self, address, *more, data=b"", label="client", token=None, crls=None, name="gateway.example"):
+        """Run `tokentls connect` with the identity `label` of the token (None: one-way) and `data` as its input."""
         token = token or self.token
-        identity = ["--identity", token.uri(label), "--module", MODULE, "--pin-source", f"file:{token.pin_file}"]
-        return ["tokentls", "connect", "--trust", self.pki / "root.pem",
-                *[word for path in self.crls() for word in ("--crl", path)], "--server-name", "gateway.example",
-                *(identity if label else []), *more, host_port(address)]
+        identity = ["--identity", token.uri(label), "--module", token.module, "--pin-source",
+                    f"file:{token.pin_file}"] if label else []
+        lists = [word for path in (self.crls() if crls is None else crls) for word in ("--crl", path)]
+        return self.run("tokentls", "connect", "--trust", self.pki / "root.pem", *lists, "--server-name", name,
+                        *identity, *more, host_port(address), input=data,
+                        env=token.environment)
 
     def finish(self):
         """Stop everything, newest first, and complain about what did not end in order."""

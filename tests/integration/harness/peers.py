@@ -44,6 +44,15 @@ def exchange(address, data):
     return answer
 
 
+def refused(address):
+    """True when a connection ends, in order or with a reset, without a byte for us."""
+    try:
+        answer = exchange(address, b"anybody there?\n")
+    except (ConnectionResetError, BrokenPipeError):
+        return True
+    return answer == b""
+
+
 def send_and_end(client, data):
     try:
         client.sendall(data)
@@ -220,4 +229,4 @@ def listening_port(pid):
 
 
 __all__ = ["EchoServer", "GnutlsServer", "HttpServer", "OpensslServer", "Process", "connect", "exchange",
-           "listening_port", "read_all", "reset"]
+           "listening_port", "read_all", "refused", "reset"]
