@@ -67,6 +67,7 @@ static void set_options(struct context *context)
     }
 }
 
+/* lint: the parameters are libssl's. */
 static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_length, const unsigned char *in,
                        unsigned in_length, void *arg)
 {

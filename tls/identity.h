@@ -18,6 +18,7 @@ struct identity;
 MUST_USE struct identity *identity_new(struct libctx *libctx, const char *name, struct error *err);
 void identity_free(struct identity *identity); /* NULL is allowed */
 
+/* The configured name; valid as long as the identity. */
 const char *identity_name(const struct identity *identity);
 
 /*

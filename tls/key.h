@@ -28,13 +28,17 @@ void key_link_free(struct key_link *link);
  */
 MUST_USE struct key *key_new(struct key_link *link, uint32_t number, EVP_PKEY *public_key, struct error *err);
 
+/* Reference counting. key_free(NULL) is allowed. */
 struct key *key_ref(struct key *key);
-void key_free(struct key *key); /* NULL is allowed */
+void key_free(struct key *key);
 
 /* The keyholder to ask, or NULL when it is gone. */
 struct keyholder_client *key_client(const struct key *key);
 
+/* The keyholder's number for it, for sign requests. */
 uint32_t key_number(const struct key *key);
+
+/* RSA, EC or Ed25519. */
 enum key_type key_type(const struct key *key);
 
 /* Borrowed. */

@@ -17,6 +17,7 @@ MUST_USE struct libctx *libctx_new(struct error *err);
 /* Everything made from it must have been freed. NULL is allowed. */
 void libctx_free(struct libctx *libctx);
 
+/* For everything that OpenSSL makes for this worker; valid until libctx_free(). */
 OSSL_LIB_CTX *libctx_get(const struct libctx *libctx);
 
 #endif

@@ -236,6 +236,7 @@ static int digest_sign_init(void *context, const char *hash, void *keydata, cons
     return set_ctx_params(signature, params);
 }
 
+/* lint: the parameters are those of OSSL_FUNC_signature_digest_sign(). */
 static int digest_sign(void *context, unsigned char *out, size_t *length, size_t size, const unsigned char *message,
                        size_t message_length)
 {
