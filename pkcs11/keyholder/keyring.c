@@ -316,6 +316,5 @@ bool keyring_always_authenticates(const struct keyring *keyring, uint32_t key)
 result keyring_sign(const struct keyring *keyring, const struct keyring_request *request, struct token_signature *ret,
                     struct error *err)
 {
-    return keyring->config.ops->sign(keyring->identities[request->key].found->key, request->scheme, request->message,
-                                     request->length, ret, err);
+    return keyring->config.ops->sign(keyring->identities[request->key].found->key, request, ret, err);
 }

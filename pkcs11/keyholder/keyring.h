@@ -15,6 +15,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What is to be signed with which key. */
+struct keyring_request {
+    uint32_t key;
+    uint16_t scheme;
+    const uint8_t *message; /* borrowed */
+    size_t length;
+};
+
 /* See the functions of the same names in pkcs11/token.h; `token` and `key` are what that layer made. */
 struct keyring_token_ops {
     enum token_state (*refresh)(void *token, struct error *why);
@@ -23,8 +31,7 @@ struct keyring_token_ops {
                        struct error *err);
     void (*key_free)(void *key);
     void (*key_info)(const void *key, struct token_key_info *ret);
-    result (*sign)(void *key, uint16_t scheme, const uint8_t *message, size_t length, struct token_signature *ret,
-                   struct error *err);
+    result (*sign)(void *key, const struct keyring_request *request, struct token_signature *ret, struct error *err);
 };
 
 struct keyring_config {
@@ -36,14 +43,6 @@ struct keyring_config {
 };
 
 struct keyring;
-
-/* What is to be signed with which key. */
-struct keyring_request {
-    uint32_t key;
-    uint16_t scheme;
-    const uint8_t *message; /* borrowed */
-    size_t length;
-};
 
 /* NULL with *err set: out of memory, no identity or too many, two of the same name, a name too long (ERROR_CONFIG). */
 MUST_USE struct keyring *keyring_new(const struct keyring_config *config, struct error *err);

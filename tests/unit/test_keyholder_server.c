@@ -111,17 +111,15 @@ static void fake_key_info(const void *key, struct token_key_info *ret)
                                    .n_chain = 1};
 }
 
-static result fake_sign(void *key, uint16_t scheme, const uint8_t *message, size_t length, struct token_signature *ret,
+static result fake_sign(void *key, const struct keyring_request *request, struct token_signature *ret,
                         struct error *err)
 {
     bool fails;
 
     (void)key;
-    (void)scheme;
-    (void)length;
     pthread_mutex_lock(&fake.lock);
     enter();
-    fake.order[fake.entered++ % 64] = message[98];
+    fake.order[fake.entered++ % 64] = request->message[98];
     pthread_cond_broadcast(&fake.changed);
     while (fake.gate == 0)
         pthread_cond_wait(&fake.changed, &fake.lock);
