@@ -458,11 +458,3 @@ int main(void)
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
-
-/* Stands in until the token layer is linked. */
-__attribute__((weak)) const char *token_state_name(enum token_state state)
-{
-    static const char *const names[] = {"absent", "present", "locked", "ready", "failed"};
-
-    return names[state];
-}

@@ -951,16 +951,3 @@ int main(void)
     X509_free(fake.certificate);
     return failed;
 }
-
-/* Stands in until the token layer is linked. */
-__attribute__((weak)) const char *token_state_name(enum token_state state)
-{
-    static const char *const names[] = {"absent", "present", "locked", "ready", "failed"};
-
-    return names[state];
-}
-__attribute__((weak)) const char *mechanism_scheme_name(uint16_t scheme)
-{
-    (void)scheme;
-    return "scheme";
-}
