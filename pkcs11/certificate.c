@@ -121,12 +121,11 @@ result certificate_read_token(const struct session *session, const void *id, siz
         {CKA_CERTIFICATE_TYPE, &type, sizeof(type)},
         {CKA_ID, (void *)(uintptr_t)id, id_length},
     };
-    CK_OBJECT_HANDLE found[OBJECT_MAX];
-    size_t n = 0;
-    result r = object_find(session, pattern, id == NULL ? 2 : 3, found, &n, err);
+    struct object_list found;
+    result r = object_find(session, pattern, id == NULL ? 2 : 3, &found, err);
 
-    for (size_t i = 0; r == ERROR_NONE && i < n; i++)
-        r = read_object(session, found[i], list, err);
+    for (size_t i = 0; r == ERROR_NONE && i < found.n; i++)
+        r = read_object(session, found.handles[i], list, err);
     return r;
 }
 
@@ -199,7 +198,7 @@ size_t certificate_build_chain(X509 *leaf, const struct certificate_list *list, 
     return n;
 }
 
-char *certificate_subject(X509 *certificate, char *out, size_t size)
+static char *print_name(const X509_NAME *name, char *out, size_t size)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     char *text = NULL;
@@ -208,10 +207,20 @@ char *certificate_subject(X509 *certificate, char *out, size_t size)
     out[0] = '\0';
     if (bio == NULL)
         return out;
-    if (X509_NAME_print_ex(bio, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) >= 0)
+    if (X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) >= 0)
         length = BIO_get_mem_data(bio, &text);
     if (length > 0)
         (void)text_escape(text, (size_t)length, out, size);
     BIO_free(bio);
     return out;
+}
+
+char *certificate_subject(X509 *certificate, char *out, size_t size)
+{
+    return print_name(X509_get_subject_name(certificate), out, size);
+}
+
+char *certificate_issuer(X509 *certificate, char *out, size_t size)
+{
+    return print_name(X509_get_issuer_name(certificate), out, size);
 }

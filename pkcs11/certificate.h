@@ -44,7 +44,8 @@ X509 *certificate_for_key(const struct certificate_list *list, EVP_PKEY *key);
  */
 size_t certificate_build_chain(X509 *leaf, const struct certificate_list *list, X509 **chain, size_t max);
 
-/* "CN=...,O=..." of the subject, escaped for printing (RFC 4514 order). Returns out. */
+/* "CN=...,O=..." of subject or issuer, escaped for printing (RFC 4514 order). Returns out. */
 char *certificate_subject(X509 *certificate, char *out, size_t size);
+char *certificate_issuer(X509 *certificate, char *out, size_t size);
 
 #endif

@@ -33,6 +33,7 @@ enum guard_record {
  */
 MUST_USE result guard_begin(const struct guard_key *key, struct guard **ret, struct error *err);
 
+/* What there was when the guard began, or what guard_trying() made of it. */
 enum guard_record guard_record(const struct guard *guard);
 
 /* The source's version when the recorded login was tried, and what the token said; owned by the guard, never NULL. */

@@ -12,39 +12,39 @@ void object_value_free(struct object_value *value)
     *value = (struct object_value){0};
 }
 
-static CK_RV collect(const struct session *session, CK_OBJECT_HANDLE *found, size_t *n)
+static CK_RV collect(const struct session *session, struct object_list *list)
 {
     CK_RV rv = CKR_OK;
     CK_ULONG got;
 
-    *n = 0;
-    while (*n < OBJECT_MAX) {
+    while (list->n < OBJECT_MAX) {
         got = 0;
-        rv = MODULE_CALL(session->module, C_FindObjects, session->handle, found + *n, OBJECT_MAX - *n, &got);
-        if (rv != CKR_OK || got == 0 || got > OBJECT_MAX - *n)
+        rv = MODULE_CALL(session->module, C_FindObjects, session->handle, list->handles + list->n, OBJECT_MAX - list->n,
+                         &got);
+        if (rv != CKR_OK || got == 0 || got > OBJECT_MAX - list->n)
             break;
-        *n += got;
+        list->n += got;
     }
     return rv;
 }
 
-result object_find(const struct session *session, CK_ATTRIBUTE *pattern, CK_ULONG n, CK_OBJECT_HANDLE *found,
-                   size_t *ret_n, struct error *err)
+result object_find(const struct session *session, CK_ATTRIBUTE *pattern, CK_ULONG n, struct object_list *ret,
+                   struct error *err)
 {
-    size_t count = 0;
-    CK_RV rv = MODULE_CALL(session->module, C_FindObjectsInit, session->handle, pattern, n);
+    CK_RV rv;
 
+    ret->n = 0;
+    rv = MODULE_CALL(session->module, C_FindObjectsInit, session->handle, pattern, n);
     if (rv != CKR_OK)
         return rv_error(err, ERROR_TOKEN, rv, "C_FindObjectsInit");
-    rv = collect(session, found, &count);
+    rv = collect(session, ret);
     (void)MODULE_CALL(session->module, C_FindObjectsFinal, session->handle);
+    if (rv == CKR_OK && ret->n < OBJECT_MAX)
+        return ERROR_NONE;
+    ret->n = 0;
     if (rv != CKR_OK)
         return rv_error(err, ERROR_TOKEN, rv, "C_FindObjects");
-    if (count == OBJECT_MAX)
-        return error_set(err, ERROR_TOKEN, "the token has %d or more objects that fit: name one more closely",
-                         OBJECT_MAX);
-    *ret_n = count;
-    return ERROR_NONE;
+    return error_set(err, ERROR_TOKEN, "the token has %d or more objects that fit: name one more closely", OBJECT_MAX);
 }
 
 static CK_RV get(const struct session *session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *attribute)

@@ -18,14 +18,21 @@ struct object_value {
     uint8_t *data;
     size_t length;
 };
+
+/* Free the data; the value is empty then. */
 void object_value_free(struct object_value *value);
 
+struct object_list {
+    CK_OBJECT_HANDLE handles[OBJECT_MAX];
+    size_t n;
+};
+
 /*
- * Find what fits the `n` attributes of `pattern`, at most OBJECT_MAX (more is ERROR_TOKEN). Handles go to `found`
- * (OBJECT_MAX entries). ERROR_TOKEN with the CK_RV as code.
+ * Find what fits the `n` attributes of `pattern`, less than OBJECT_MAX (more is ERROR_TOKEN). ret->n is 0 after a
+ * failure, which is ERROR_TOKEN with the CK_RV as code.
  */
-MUST_USE result object_find(const struct session *session, CK_ATTRIBUTE *pattern, CK_ULONG n, CK_OBJECT_HANDLE *found,
-                            size_t *ret_n, struct error *err);
+MUST_USE result object_find(const struct session *session, CK_ATTRIBUTE *pattern, CK_ULONG n, struct object_list *ret,
+                            struct error *err);
 
 /*
  * Read one attribute. An attribute that the object does not have or does not show is an empty value and no error; so

@@ -20,6 +20,7 @@ struct pin_source;
  */
 MUST_USE result pin_source_new(const char *text, int handed_over, struct pin_source **ret, struct error *err);
 
+/* Wipes a kept PIN and closes a descriptor that was not read. NULL is allowed. */
 void pin_source_free(struct pin_source *source);
 
 /* "file:/etc/tokentls/pin": what the user wrote, for messages and for the guard's record. Never a PIN. */

@@ -33,8 +33,7 @@ struct search {
 };
 
 /* Objects of `class` that fit label and id of the URI. */
-static result find_named(struct search *search, CK_OBJECT_CLASS class, CK_OBJECT_HANDLE *found, size_t *ret_n,
-                         struct error *err)
+static result find_named(struct search *search, CK_OBJECT_CLASS class, struct object_list *found, struct error *err)
 {
     const CK_ATTRIBUTE *label = uri_attribute(search->uri, CKA_LABEL), *id = uri_attribute(search->uri, CKA_ID);
     CK_ATTRIBUTE pattern[3] = {{CKA_CLASS, &class, sizeof(class)}};
@@ -44,25 +43,25 @@ static result find_named(struct search *search, CK_OBJECT_CLASS class, CK_OBJECT
         pattern[n++] = *label;
     if (id != NULL)
         pattern[n++] = *id;
-    return object_find(&search->session, pattern, n, found, ret_n, err);
+    return object_find(&search->session, pattern, n, found, err);
 }
 
-static void list_objects(struct search *search, const CK_OBJECT_HANDLE *found, size_t n, struct listing *listing)
+static void list_objects(struct search *search, const struct object_list *found, struct listing *listing)
 {
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < found->n; i++) {
         char *uri = NULL;
 
-        (void)!object_uri(&search->session, &search->slot.info, found[i], &uri, NULL);
+        (void)!object_uri(&search->session, &search->slot.info, found->handles[i], &uri, NULL);
         listing_add(listing, uri);
         free(uri);
     }
 }
 
-static result ambiguous(struct search *search, const CK_OBJECT_HANDLE *found, size_t n, struct error *err)
+static result ambiguous(struct search *search, const struct object_list *found, struct error *err)
 {
     struct listing listing = {0};
 
-    list_objects(search, found, n, &listing);
+    list_objects(search, found, &listing);
     return error_set(err, ERROR_TOKEN, "more than one object fits %.200s: %s", uri_text(search->uri),
                      listing_text(&listing));
 }
@@ -72,14 +71,13 @@ static result missing(struct search *search, struct error *err)
 {
     CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
     CK_ATTRIBUTE pattern = {CKA_CLASS, &class, sizeof(class)};
-    CK_OBJECT_HANDLE found[OBJECT_MAX];
+    struct object_list found;
     struct listing listing = {0};
-    size_t n = 0;
-    result r = object_find(&search->session, &pattern, 1, found, &n, err);
+    result r = object_find(&search->session, &pattern, 1, &found, err);
 
     if (r != ERROR_NONE)
         return r;
-    list_objects(search, found, n, &listing);
+    list_objects(search, &found, &listing);
     if (search->token->pin == NULL && (search->slot.info.flags & CKF_LOGIN_REQUIRED) != 0)
         return error_set(err, ERROR_PIN,
                          "no private key that is visible without login fits %.200s, and no PIN source is set; visible "
@@ -94,49 +92,46 @@ static result follow_id(struct search *search, CK_OBJECT_HANDLE other, struct er
 {
     CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
     struct object_value id;
-    CK_OBJECT_HANDLE found[OBJECT_MAX];
-    size_t n = 0;
+    struct object_list found = {.n = 0};
     result r = object_read(&search->session, other, CKA_ID, &id, err);
     CK_ATTRIBUTE pattern[] = {{CKA_CLASS, &class, sizeof(class)}, {CKA_ID, id.data, id.length}};
 
     if (r != ERROR_NONE)
         return r;
     if (id.data != NULL)
-        r = object_find(&search->session, pattern, 2, found, &n, err);
+        r = object_find(&search->session, pattern, 2, &found, err);
     object_value_free(&id);
     if (r != ERROR_NONE)
         return r;
-    if (n == 0)
+    if (found.n == 0)
         return missing(search, err);
-    if (n > 1)
-        return ambiguous(search, found, n, err);
-    search->object = found[0];
+    if (found.n > 1)
+        return ambiguous(search, &found, err);
+    search->object = found.handles[0];
     return ERROR_NONE;
 }
 
 static result find_through(struct search *search, CK_OBJECT_CLASS class, struct error *err)
 {
-    CK_OBJECT_HANDLE found[OBJECT_MAX];
-    size_t n = 0;
-    result r = find_named(search, class, found, &n, err);
+    struct object_list found;
+    result r = find_named(search, class, &found, err);
 
     if (r != ERROR_NONE)
         return r;
-    if (n == 0)
+    if (found.n == 0)
         return missing(search, err);
-    if (n > 1)
-        return ambiguous(search, found, n, err);
+    if (found.n > 1)
+        return ambiguous(search, &found, err);
     if (class == CKO_CERTIFICATE)
-        search->certificate = found[0];
-    return follow_id(search, found[0], err);
+        search->certificate = found.handles[0];
+    return follow_id(search, found.handles[0], err);
 }
 
 static result find_object(struct search *search, struct error *err)
 {
     const CK_ATTRIBUTE *class = uri_attribute(search->uri, CKA_CLASS);
     CK_OBJECT_CLASS wanted = CKO_PRIVATE_KEY;
-    CK_OBJECT_HANDLE found[OBJECT_MAX];
-    size_t n = 0;
+    struct object_list found;
     result r;
 
     if (class != NULL && class->ulValueLen == sizeof(wanted))
@@ -146,13 +141,13 @@ static result find_object(struct search *search, struct error *err)
     if (wanted != CKO_PRIVATE_KEY)
         return error_set(err, ERROR_CONFIG, "%.400s: the type of a key's URI is private, public or cert",
                          uri_text(search->uri));
-    r = find_named(search, CKO_PRIVATE_KEY, found, &n, err);
+    r = find_named(search, CKO_PRIVATE_KEY, &found, err);
     if (r != ERROR_NONE)
         return r;
-    if (n > 1)
-        return ambiguous(search, found, n, err);
-    if (n == 1) {
-        search->object = found[0];
+    if (found.n > 1)
+        return ambiguous(search, &found, err);
+    if (found.n == 1) {
+        search->object = found.handles[0];
         return ERROR_NONE;
     }
     /* Often only the certificate carries the label. */
@@ -163,10 +158,9 @@ static result find_object(struct search *search, struct error *err)
 result token_find_public(const struct session *session, CK_OBJECT_HANDLE object, EVP_PKEY **ret, struct error *err)
 {
     CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
-    CK_OBJECT_HANDLE found[OBJECT_MAX];
+    struct object_list found = {.n = 0};
     struct object_value id = {0};
     EVP_PKEY *key = NULL;
-    size_t n = 0;
     result r = public_key_read(session, object, &key, err);
 
     if (r == ERROR_NONE && key == NULL)
@@ -174,10 +168,10 @@ result token_find_public(const struct session *session, CK_OBJECT_HANDLE object,
     if (r == ERROR_NONE && id.data != NULL) {
         CK_ATTRIBUTE pattern[] = {{CKA_CLASS, &class, sizeof(class)}, {CKA_ID, id.data, id.length}};
 
-        r = object_find(session, pattern, 2, found, &n, err);
+        r = object_find(session, pattern, 2, &found, err);
     }
-    for (size_t i = 0; r == ERROR_NONE && key == NULL && i < n; i++)
-        r = public_key_read(session, found[i], &key, err);
+    for (size_t i = 0; r == ERROR_NONE && key == NULL && i < found.n; i++)
+        r = public_key_read(session, found.handles[i], &key, err);
     object_value_free(&id);
     if (r == ERROR_NONE)
         *ret = key;

@@ -42,9 +42,8 @@ void token_key_info(const struct token_key *key, struct token_key_info *ret)
 /* The object's handle in this generation of sessions: found again when the token was away meanwhile. */
 static result handle_of(struct token_key *key, const struct session *session, CK_OBJECT_HANDLE *ret, struct error *err)
 {
-    CK_OBJECT_HANDLE found[OBJECT_MAX];
+    struct object_list found;
     CK_ATTRIBUTE pattern[3];
-    size_t n = 0;
     result r;
 
     (void)pthread_mutex_lock(&key->mutex);
@@ -54,14 +53,14 @@ static result handle_of(struct token_key *key, const struct session *session, CK
     if (r == ERROR_NONE)
         return r;
     memcpy(pattern, key->pattern, sizeof(pattern));
-    r = object_find(session, pattern, key->n_pattern, found, &n, err);
+    r = object_find(session, pattern, key->n_pattern, &found, err);
     if (r != ERROR_NONE)
         return r;
-    if (n != 1)
+    if (found.n != 1)
         return error_set(err, ERROR_TOKEN, "key %.700s: %s on the token now", key->uri,
-                         n == 0 ? "is not" : "is there more than once");
+                         found.n == 0 ? "is not" : "is there more than once");
     (void)pthread_mutex_lock(&key->mutex);
-    key->handle = *ret = found[0];
+    key->handle = *ret = found.handles[0];
     key->generation = session->generation;
     (void)pthread_mutex_unlock(&key->mutex);
     return ERROR_NONE;
@@ -156,6 +155,7 @@ static result explain(const struct token_key *key, result r, struct error *err)
                           "key %.700s: needs a login, and no PIN source is set: CKR_USER_NOT_LOGGED_IN", key->uri);
 }
 
+/* lint: the six parameters are the contract of token.h */
 result token_key_sign(struct token_key *key, uint16_t scheme, const uint8_t *message, size_t length,
                       struct token_signature *ret, struct error *err)
 {
