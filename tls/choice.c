@@ -121,6 +121,7 @@ static result use_identity(struct connection *connection, struct identity *ident
         return error_set_openssl(err, ERROR_CONFIG, "identity \"%s\": libssl refuses its certificate",
                                  identity_name(identity));
     connection->identity = identity;
+    connection->identity_generation = identity_generation(identity);
     return ERROR_NONE;
 }
 

@@ -105,12 +105,12 @@ void connection_setup(struct context *context)
         SSL_CTX_set_cert_cb(context->ssl, certificate_callback, NULL);
 }
 
-static void reach_verdict(struct connection *connection)
+void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted, struct verdict *ret)
 {
     const struct context *context = connection->context;
     const struct chain_request request = {
-        .leaf = connection->leaf,
-        .untrusted = connection->untrusted,
+        .leaf = leaf,
+        .untrusted = untrusted,
         .trust = context->trust,
         .crls = context->crls,
         .time = (int64_t)time(NULL),
@@ -122,6 +122,23 @@ static void reach_verdict(struct connection *connection)
         .libctx = libctx_get(context->libctx),
     };
 
+    chain_verify(&request, ret);
+    if (!ret->accepted && ret->x509_error == X509_V_OK)
+        ret->x509_error = X509_V_ERR_UNSPECIFIED;
+}
+
+static void drop_verdict(struct connection *connection)
+{
+    if (connection->verdict != NULL)
+        verdict_free(connection->verdict);
+    free(connection->verdict);
+    connection->verdict = NULL;
+}
+
+static void reach_verdict(struct connection *connection)
+{
+    /* There is one already when a session was offered and the server did not take it. */
+    drop_verdict(connection);
     connection->verdict_reached = true;
     connection->verdict = calloc(1, sizeof(*connection->verdict));
     if (connection->verdict == NULL) {
@@ -129,9 +146,7 @@ static void reach_verdict(struct connection *connection)
         return;
     }
     narrate_chosen(connection);
-    chain_verify(&request, connection->verdict);
-    if (!connection->verdict->accepted && connection->verdict->x509_error == X509_V_OK)
-        connection->verdict->x509_error = X509_V_ERR_UNSPECIFIED;
+    connection_verify(connection, connection->leaf, connection->untrusted, connection->verdict);
     narrate_verdict(connection);
 }
 
@@ -187,7 +202,7 @@ static bool peer_is_checked(const struct connection *connection)
     const struct context *context = connection->context;
 
     if (connection->verdict != NULL)
-        return connection->verdict->accepted;
+        return connection->verdict->accepted && (connection->verdict_reached || SSL_session_reused(connection->ssl));
     return context->server && context->client_auth != CONTEXT_CLIENT_AUTH_REQUIRED &&
            SSL_get0_peer_certificate(connection->ssl) == NULL;
 }
@@ -221,6 +236,9 @@ static void establish(struct connection *connection)
     (void)SSL_clear_mode(connection->ssl, SSL_MODE_ASYNC);
     enter(connection, CONNECTION_ESTABLISHED);
     end_handshake(connection);
+    if (SSL_session_reused(connection->ssl))
+        connection->identity = connection->resuming;
+    sessions_established(connection);
     narrate_finished(connection);
     connection->done(connection->arg, NULL);
 }
@@ -369,8 +387,8 @@ struct connection *connection_start(const struct connection_config *config, stru
         connection_free(connection, true);
         return NULL;
     }
-    sessions_offer(connection);
     narrate_hello(connection);
+    sessions_offer(connection);
     loop_timer_set(connection->timer, clock_remaining(config->deadline, TIMER_MAX));
     enter(connection, CONNECTION_READY);
     return connection;
@@ -404,9 +422,7 @@ void connection_free(struct connection *connection, bool reset)
     loop_watch_free(connection->watch);
     loop_timer_free(connection->timer);
     close_socket(connection->wire.fd, reset);
-    if (connection->verdict != NULL)
-        verdict_free(connection->verdict);
-    free(connection->verdict);
+    drop_verdict(connection);
     free(connection->server_name);
     free(connection);
 }

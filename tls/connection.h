@@ -69,7 +69,7 @@ struct connection_info {
     const char *mechanism;      /* "CKM_ECDSA"; "" when none */
     uint32_t sign_ms, sign_wait_ms, handshake_ms;
     X509 *peer;                    /* borrowed; NULL when the peer sent none */
-    STACK_OF(X509) * peer_path;    /* verified path, leaf first; borrowed; NULL when resumed or none */
+    STACK_OF(X509) * peer_path;    /* verified path, leaf first; borrowed; NULL when none */
     const struct verdict *verdict; /* of the peer's certificate; NULL when none was reached */
 };
 

@@ -115,7 +115,7 @@ static result set_alpn(struct context *context, const char *const *names, struct
         memcpy(wire + length, *names, n);
         length += (unsigned)n;
     }
-    context->alpn = malloc(length);
+    context->alpn = malloc(sizeof(wire));
     if (context->alpn == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
     memcpy(context->alpn, wire, length);

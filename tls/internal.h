@@ -73,7 +73,9 @@ struct connection {
     /* The client certificate. */
     bool certificate_requested;
     bool choice_made, choice_good;
-    struct identity *identity; /* borrowed; NULL: none used */
+    struct identity *identity;    /* borrowed; NULL: none used */
+    uint64_t identity_generation; /* when it was taken */
+    struct identity *resuming;    /* the identity of the session that is offered; borrowed; NULL: none */
 
     int alert_received, alert_sent; /* -1: none; only such that end the connection */
     struct error failure;           /* why we gave up, or why the stream failed; ERROR_NONE so far */
@@ -90,6 +92,10 @@ struct connection {
 
 /* Hook the verification, choice and information callbacks into a context's SSL_CTX (connection.c). */
 void connection_setup(struct context *context);
+
+/* Run chain_verify() with this connection's settings (connection.c). */
+void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted,
+                       struct verdict *ret);
 
 /* The stream table of an established connection (established.c). */
 extern const struct stream_ops established_ops;

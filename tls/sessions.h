@@ -17,7 +17,13 @@ MUST_USE result sessions_new(struct context *context, struct sessions **ret, str
 /* NULL is allowed. */
 void sessions_free(struct sessions *sessions);
 
-/* Before the handshake: offer a session if there is one that may be used. The connection then holds its verdict. */
+/*
+ * Before the handshake: offer a session if there is one that may be used. The connection then holds the verdict on the
+ * server's chain, reached anew.
+ */
 void sessions_offer(struct connection *connection);
+
+/* After the handshake and all its checks: keep the session of a TLS 1.2 connection. */
+void sessions_established(struct connection *connection);
 
 #endif
