@@ -88,32 +88,43 @@ static const char *revocation_reason(const X509_REVOKED *entry)
     return names[number];
 }
 
-static void describe_revocation(X509_STORE_CTX *ctx, const char *crl_issuer, char *out, size_t size)
+static bool describe_revocation(X509_CRL *crl, X509 *certificate, char *out, size_t size)
 {
-    X509_CRL *crl = X509_STORE_CTX_get0_current_crl(ctx);
-    X509 *certificate = X509_STORE_CTX_get_current_cert(ctx);
     X509_REVOKED *entry = NULL;
-    char when[TIME_TEXT];
+    char when[TIME_TEXT], issuer[160];
 
-    if (crl == NULL || certificate == NULL || X509_CRL_get0_by_cert(crl, &entry, certificate) != 1) {
-        (void)snprintf(out, size, "revoked");
-        return;
-    }
+    if (crl == NULL || certificate == NULL || X509_CRL_get0_by_cert(crl, &entry, certificate) != 1)
+        return false;
     (void)snprintf(out, size, "revoked since %s (%s) by CRL of %.150s",
                    verdict_time(X509_REVOKED_get0_revocationDate(entry), when, sizeof(when)), revocation_reason(entry),
-                   crl_issuer);
+                   verdict_name(X509_CRL_get_issuer(crl), issuer, sizeof(issuer)));
+    return true;
 }
 
-static void describe_crl_problem(X509_STORE_CTX *ctx, int error, char *out, size_t size)
+void finding_reject_revoked(struct finding *finding, int depth, X509 *certificate, X509_CRL *crl)
 {
-    X509_CRL *crl = X509_STORE_CTX_get0_current_crl(ctx);
+    const struct finding_place place = {.error = X509_V_ERR_CERT_REVOKED, .depth = depth, .certificate = certificate};
+    char text[256] = "revoked";
+
+    (void)describe_revocation(crl, certificate, text, sizeof(text));
+    finding_reject(finding, &place, "%s", text);
+}
+
+static void describe_crl_problem(const struct finding *finding, X509_STORE_CTX *ctx, int error, char *out, size_t size)
+{
+    X509_CRL *current = X509_STORE_CTX_get0_current_crl(ctx);
+    X509_CRL *crl = current != NULL ? current : finding->crl;
     char issuer[160] = "", when[TIME_TEXT];
 
     if (crl != NULL)
         verdict_name(X509_CRL_get_issuer(crl), issuer, sizeof(issuer));
-    if (error == X509_V_ERR_CERT_REVOKED)
-        describe_revocation(ctx, issuer, out, size);
-    else if (error == X509_V_ERR_UNABLE_TO_GET_CRL)
+    if (error == X509_V_ERR_CERT_REVOKED) {
+        X509 *certificate = X509_STORE_CTX_get_current_cert(ctx);
+
+        /* the delta is looked at while OpenSSL's current CRL is the base */
+        if (!describe_revocation(finding->crl, certificate, out, size))
+            (void)describe_revocation(current, certificate, out, size);
+    } else if (error == X509_V_ERR_UNABLE_TO_GET_CRL)
         (void)snprintf(
             out, size, "no CRL of %.150s covers it",
             verdict_name(X509_get_issuer_name(X509_STORE_CTX_get_current_cert(ctx)), issuer, sizeof(issuer)));
@@ -165,7 +176,7 @@ static void describe(const struct finding *finding, X509_STORE_CTX *ctx, int err
         (void)snprintf(out, 256, "the CRL's issuer %.100s is not valid: %.100s", finding->crl_issuer.subject,
                        finding->crl_issuer.text);
     else if (error == X509_V_ERR_CERT_REVOKED || reason_is_status_unknown(error))
-        describe_crl_problem(ctx, error, out, 256);
+        describe_crl_problem(finding, ctx, error, out, 256);
 }
 
 static void keep_crl_issuer(struct finding *finding, const struct finding_place *place, const char *text)

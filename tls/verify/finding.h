@@ -13,6 +13,7 @@ struct finding {
     struct verdict *verdict; /* being filled */
     enum reason_rank rank;   /* of verdict->reason, once rejected */
     bool rejected;
+    X509_CRL *crl;                  /* being looked at; OpenSSL forgets its current one when it complains of dates */
     struct verdict_note crl_issuer; /* why the path of a CRL issuer failed; check "" when it did not */
 };
 
@@ -33,6 +34,9 @@ struct finding *finding_of(const X509_STORE_CTX *ctx);
 /* Reject with the words of the reason table and, after them or instead of them, the formatted text. The first counts.
  */
 void finding_reject(struct finding *finding, const struct finding_place *place, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* Reject because `crl` lists the certificate, with date and reason. */
+void finding_reject_revoked(struct finding *finding, int depth, X509 *certificate, X509_CRL *crl);
 
 /* Record what was tolerated; dropped silently when the verdict has no room for more notes. */
 void finding_note(struct finding *finding, const struct finding_place *place, const char *fmt, ...) PRINTF_LIKE(3, 4);

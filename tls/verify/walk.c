@@ -151,6 +151,7 @@ static int check_crl(X509_STORE_CTX *ctx, X509_CRL *crl)
     struct finding *finding = finding_of(ctx);
     int ok;
 
+    finding->crl = crl;
     if (!crl_is_acceptable(finding, ctx, crl))
         return 0;
     ok = defaults.check_crl(ctx, crl);
@@ -252,7 +253,6 @@ static bool algorithms_are_good(struct finding *finding, int depth, X509 *certif
 static bool is_revoked_by_delta(struct finding *finding, int depth, X509 *certificate, X509 *issuer)
 {
     const struct crl_snapshot *snapshot = finding->request->crls;
-    const struct finding_place place = {.error = X509_V_ERR_CERT_REVOKED, .depth = depth, .certificate = certificate};
     int64_t base = 0;
     int n = 0, first = crl_snapshot_find(snapshot, X509_get_issuer_name(certificate), &n);
 
@@ -271,7 +271,7 @@ static bool is_revoked_by_delta(struct finding *finding, int depth, X509 *certif
             continue;
         if (X509_CRL_get0_by_cert(crl, &entry, certificate) != 1 || X509_CRL_verify(crl, X509_get0_pubkey(issuer)) != 1)
             continue;
-        finding_reject(finding, &place, "revoked by a delta CRL of its issuer");
+        finding_reject_revoked(finding, depth, certificate, crl);
         return true;
     }
     return false;
