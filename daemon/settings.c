@@ -1,0 +1,246 @@
+#include "daemon/settings.h"
+
+#include "base/text.h"
+#include "daemon/settings_pin.h"
+#include "pkcs11/keyholder/client.h"
+#include "pkcs11/uri.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void check_name(const struct config_section *section, struct config_errors *errors)
+{
+    if (strlen(section->title) >= KEYHOLDER_NAME_MAX)
+        config_errors_add(errors, section->line, "the name \"%.32s...\" is longer than %d bytes", section->title,
+                          KEYHOLDER_NAME_MAX - 1);
+    for (const char *at = section->title; *at != '\0'; at++) {
+        if ((unsigned char)*at < 0x20 || (unsigned char)*at == 0x7f) {
+            config_errors_add(errors, section->line, "a name must not hold control characters");
+            return;
+        }
+    }
+}
+
+/* Replace an owned string; out of memory leaves the old one, which is then refused where it is used. */
+static void replace(char **owned, char *new)
+{
+    if (new == NULL)
+        return;
+    free(*owned);
+    *owned = new;
+}
+
+static void check_module(const struct config *config, struct settings_identity *identity)
+{
+    if (identity->module != NULL && strchr(identity->module, '/') != NULL)
+        replace(&identity->module, config_resolve(config, identity->module));
+    if (identity->module != NULL && identity->module[0] == '\0') {
+        free(identity->module);
+        identity->module = NULL;
+    }
+}
+
+static void check_environment(const struct settings_identity *identity, struct config_errors *errors)
+{
+    unsigned line = config_line(identity->section, "module-environment");
+
+    for (size_t i = 0; i < identity->module_environment.n; i++) {
+        const char *entry = identity->module_environment.items[i];
+        const char *equals = strchr(entry, '=');
+
+        if (equals == NULL || equals == entry)
+            config_errors_add(errors, line, "module-environment must have entries of the form NAME=value, not \"%s\"",
+                              entry);
+        else if (strncmp(entry, "LD_", 3) == 0)
+            config_errors_add(errors, line, "module-environment must not set %.*s: it changes which code is loaded",
+                              (int)(equals - entry), entry);
+    }
+}
+
+/* The URI itself, and the pin-source it may carry instead of the option. */
+static void check_uri(struct settings_identity *identity, struct config_errors *errors)
+{
+    unsigned line = config_line(identity->section, "uri");
+    struct uri *uri = NULL;
+    struct error err = ERROR_INIT;
+
+    if (identity->uri == NULL)
+        return;
+    if (uri_parse(identity->uri, false, &uri, &err) != ERROR_NONE) {
+        config_errors_add(errors, line, "uri: %s", err.text);
+        return;
+    }
+    if (identity->pin_source == NULL && uri_pin_source(uri) != NULL)
+        identity->pin_source = strdup(uri_pin_source(uri));
+    uri_free(uri);
+}
+
+static void add_identity(const struct config *config, const struct config_section *section,
+                         struct config_errors *errors, struct settings *ret)
+{
+    struct settings_identity *identity = section->values;
+
+    if (ret->n_identities == SETTINGS_IDENTITIES_MAX) {
+        config_errors_add(errors, section->line, "more than %d identities", SETTINGS_IDENTITIES_MAX);
+        return;
+    }
+    identity->section = section;
+    ret->identities[ret->n_identities++] = identity;
+    check_name(section, errors);
+    check_module(config, identity);
+    check_environment(identity, errors);
+    check_uri(identity, errors);
+    settings_pin_check(config, identity, errors);
+}
+
+static void check_listen(struct settings_service *service, const struct settings *settings,
+                         struct config_errors *errors)
+{
+    unsigned line = config_line(service->section, "listen");
+    struct error err = ERROR_INIT;
+
+    if (service->listen == NULL)
+        return;
+    if (address_parse(service->listen, ADDRESS_LISTEN, &service->listen_address, &err) != ERROR_NONE) {
+        config_errors_add(errors, line, "listen: %s", err.text);
+        return;
+    }
+    for (size_t i = 0; i + 1 < settings->n_services; i++) {
+        const struct settings_service *other = settings->services[i];
+        char a[ADDRESS_TEXT_MAX], b[ADDRESS_TEXT_MAX];
+
+        if (other->listen == NULL || (service->listen_address.kind == ADDRESS_TCP && service->listen_address.port == 0))
+            continue;
+        address_text(&service->listen_address, a, sizeof(a));
+        address_text(&other->listen_address, b, sizeof(b));
+        if (strcmp(a, b) == 0)
+            config_errors_add(errors, line, "%s listens on %s already (line %u)", other->section->title, a,
+                              config_line(other->section, "listen"));
+    }
+}
+
+static void check_connect(struct settings_service *service, const char *option, struct config_errors *errors)
+{
+    for (size_t i = 0; i < service->connect.n; i++) {
+        struct address address;
+        struct error err = ERROR_INIT;
+
+        if (address_parse(service->connect.items[i], ADDRESS_CONNECT, &address, &err) != ERROR_NONE)
+            config_errors_add(errors, config_line(service->section, option), "%s: %s", option, err.text);
+    }
+}
+
+static void check_references(const struct settings_service *service, const struct settings *settings,
+                             struct config_errors *errors)
+{
+    const char *names[SETTINGS_IDENTITIES_MAX + 1];
+
+    for (size_t i = 0; i < settings->n_identities; i++)
+        names[i] = settings->identities[i]->section->title;
+    names[settings->n_identities] = NULL;
+    for (size_t i = 0; i < service->identities.n; i++) {
+        const char *name = service->identities.items[i];
+        const char *nearest;
+
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(service->identities.items[k], name) == 0)
+                config_errors_add(errors, config_line(service->section, "identity"), "identity \"%s\" is named twice",
+                                  name);
+        }
+        if (settings_find_identity(settings, name) != NULL)
+            continue;
+        nearest = text_nearest(name, names);
+        config_errors_add(errors, config_line(service->section, "identity"), "there is no identity \"%s\"%s%s%s", name,
+                          nearest == NULL ? "" : "; did you mean \"", nearest == NULL ? "" : nearest,
+                          nearest == NULL ? "" : "\"?");
+    }
+}
+
+static void add_service(const struct config_section *section, struct config_errors *errors, struct settings *ret)
+{
+    struct settings_service *service = section->values;
+
+    if (ret->n_services == SETTINGS_SERVICES_MAX) {
+        config_errors_add(errors, section->line, "more than %d sections %s", SETTINGS_SERVICES_MAX,
+                          section->schema->name);
+        return;
+    }
+    service->section = section;
+    service->policy = service->policy_choice == 0 ? CHAIN_POLICY_2026 : CHAIN_POLICY_LEGACY;
+    if (service->trust != NULL && service->trust[0] == '\0') {
+        free(service->trust);
+        service->trust = NULL;
+    }
+    ret->services[ret->n_services++] = service;
+    check_name(section, errors);
+    check_listen(service, ret, errors);
+}
+
+void settings_collect(const struct config *config, const char *service, struct config_errors *errors,
+                      struct settings *ret)
+{
+    const struct config_section *top = &config->top;
+
+    ret->config = config;
+    ret->global = top->values;
+    ret->log = (struct settings_log){.level = 3, .format = 0};
+    ret->warnings.file = config->file;
+    for (size_t i = 0; i < top->n_sections; i++) {
+        const struct config_section *section = &top->sections[i];
+
+        if (section->schema == &settings_schema_identity)
+            add_identity(config, section, errors, ret);
+        else if (section->schema == &settings_schema_log)
+            ret->log = *(const struct settings_log *)section->values;
+        else if (strcmp(section->schema->name, service) == 0)
+            add_service(section, errors, ret);
+    }
+    for (size_t i = 0; i < ret->n_services; i++) {
+        check_references(ret->services[i], ret, errors);
+        check_connect(ret->services[i], config_given(ret->services[i]->section, "connect") ? "connect" : "backend",
+                      errors);
+    }
+    if (ret->n_services == 0)
+        config_errors_add(errors, 0, "there is no section \"%s\": nothing to do", service);
+}
+
+const struct settings_identity *settings_find_identity(const struct settings *settings, const char *name)
+{
+    for (size_t i = 0; i < settings->n_identities; i++) {
+        if (strcmp(settings->identities[i]->section->title, name) == 0)
+            return settings->identities[i];
+    }
+    return NULL;
+}
+
+void settings_decide_revocation(struct settings *settings, struct settings_service *service)
+{
+    bool chosen = service->revocation_choice != 0;
+
+    if (!chosen)
+        service->revocation = service->crls.n > 0 ? CHAIN_REVOCATION_REQUIRED : CHAIN_REVOCATION_OFF;
+    else if (!chain_parse_revocation(settings_revocations[service->revocation_choice], &service->revocation))
+        service->revocation = CHAIN_REVOCATION_REQUIRED;
+    if (service->revocation == CHAIN_REVOCATION_OFF)
+        config_errors_add(&settings->warnings, config_line(service->section, "revocation"),
+                          "%s \"%s\": revocation is not checked%s", service->section->schema->name,
+                          service->section->title, chosen ? "" : ", because no CRL is configured");
+}
+
+unsigned settings_workers(const struct settings *settings)
+{
+    long processors;
+
+    if (settings->global->workers != 0)
+        return (unsigned)settings->global->workers;
+    processors = sysconf(_SC_NPROCESSORS_ONLN);
+    if (processors < 1)
+        return 1;
+    return processors > SETTINGS_WORKERS_AUTO_MAX ? SETTINGS_WORKERS_AUTO_MAX : (unsigned)processors;
+}
+
+void settings_free(struct settings *settings)
+{
+    config_errors_free(&settings->warnings);
+}

@@ -1,0 +1,152 @@
+/*
+ * What both daemons are configured with: identities, services (a tunnel or a gateway), process-wide settings; and the
+ * rows of the options that both files have. Immutable once made; belongs to a struct config.
+ */
+#ifndef TOKENTLS_DAEMON_SETTINGS_H
+#define TOKENTLS_DAEMON_SETTINGS_H
+
+#include "daemon/config.h"
+#include "net/address.h"
+#include "tls/verify/chain.h"
+
+#include <sys/types.h>
+
+/* Limits on one configuration. */
+#define SETTINGS_IDENTITIES_MAX 256
+#define SETTINGS_SERVICES_MAX 1024
+#define SETTINGS_WORKERS_MAX 64
+#define SETTINGS_WORKERS_AUTO_MAX 4
+#define SETTINGS_UIDS_MAX 64
+
+/* Section identity. */
+struct settings_identity {
+    char *uri, *module, *pin_source, *certificate;
+    struct config_list module_environment;
+    uint64_t sign_timeout_ms;
+    uint64_t sessions; /* 0: auto */
+    int on_removal;
+    bool require_token, require_hardware;
+    char *idle_logout, *module_profile; /* not supported yet */
+
+    /* Not options: */
+    const struct config_section *section; /* name (title) and lines */
+};
+
+/* What a tunnel and a gateway have in common; the first member of the program's own struct. */
+struct settings_service {
+    char *listen;
+    struct config_list connect;    /* upstreams or the backend, tried in order */
+    struct config_list identities; /* names */
+    char *trust;                   /* NULL: the system's store (agent) or none (gateway without client-auth) */
+    struct config_list crls;
+    int revocation_choice; /* index in settings_revocations */
+    int policy_choice;     /* index in settings_policies */
+    bool resumption;
+    uint64_t max_connections, connect_timeout_ms, handshake_timeout_ms, idle_timeout_ms;
+
+    /* Not options: */
+    const struct config_section *section;
+    struct address listen_address;
+    enum chain_revocation revocation;
+    enum chain_policy policy;
+};
+
+/* Section log. */
+struct settings_log {
+    int level, format; /* indexes: error, warning, notice, info, debug; text, json */
+};
+
+/* Top level. */
+struct settings_global {
+    uint64_t workers; /* 0: auto */
+    char *user, *keyholder_user;
+    uint64_t drain_timeout_ms;
+    char *state_directory;
+};
+
+struct settings {
+    const struct config *config; /* owned by whoever owns the settings' owner; must outlive them */
+    struct settings_identity *identities[SETTINGS_IDENTITIES_MAX];
+    size_t n_identities;
+    struct settings_service *services[SETTINGS_SERVICES_MAX];
+    size_t n_services;
+    const struct settings_global *global;
+    struct settings_log log;
+    struct config_errors warnings; /* "FILE:LINE: ..."; to be logged once */
+};
+
+extern const char *const settings_revocations[]; /* auto, required, prefer, off */
+extern const char *const settings_policies[];    /* 2026, legacy */
+extern const struct config_schema settings_schema_identity, settings_schema_log, settings_schema_control,
+    settings_schema_metrics;
+extern const struct config_option settings_global_options[];
+
+/* Rows that tunnels and gateways share, for a struct `owner` whose first member is `service`. */
+#define SETTINGS_SERVICE_ROWS(owner, default_connections)                                                              \
+    {.name = "max-connections",                                                                                        \
+     .type = CONFIG_NUMBER,                                                                                            \
+     .offset = offsetof(owner, service.max_connections),                                                               \
+     .fallback = default_connections,                                                                                  \
+     .min = 1,                                                                                                         \
+     .max = 1000000,                                                                                                   \
+     .help = "Connections at the same time; more are closed at once."},                                                \
+        {.name = "connect-timeout",                                                                                    \
+         .type = CONFIG_DURATION,                                                                                      \
+         .offset = offsetof(owner, service.connect_timeout_ms),                                                        \
+         .fallback = "10s",                                                                                            \
+         .min = 10,                                                                                                    \
+         .max = 3600000,                                                                                               \
+         .help = "For resolving and connecting, all addresses together."},                                             \
+        {.name = "handshake-timeout",                                                                                  \
+         .type = CONFIG_DURATION,                                                                                      \
+         .offset = offsetof(owner, service.handshake_timeout_ms),                                                      \
+         .fallback = "15s",                                                                                            \
+         .min = 10,                                                                                                    \
+         .max = 3600000,                                                                                               \
+         .help = "For the TLS handshake, the wait for the token included."},                                           \
+        {.name = "idle-timeout",                                                                                       \
+         .type = CONFIG_DURATION,                                                                                      \
+         .offset = offsetof(owner, service.idle_timeout_ms),                                                           \
+         .fallback = "0",                                                                                              \
+         .help = "A connection without a byte in either direction for so long is closed; \"0\": never."},              \
+        {.name = "revocation",                                                                                         \
+         .type = CONFIG_CHOICE,                                                                                        \
+         .offset = offsetof(owner, service.revocation_choice),                                                         \
+         .fallback = "auto",                                                                                           \
+         .choices = settings_revocations,                                                                              \
+         .help = "required: each certificate below the root needs a fresh CRL; prefer: missing or stale CRLs are "     \
+                 "tolerated; off: no check. auto: required when CRLs are configured, else off with a warning."},       \
+    {                                                                                                                  \
+        .name = "security-policy", .type = CONFIG_CHOICE, .offset = offsetof(owner, service.policy_choice),            \
+        .fallback = "2026", .choices = settings_policies,                                                              \
+        .help = "Algorithms and key sizes accepted in the peer's certificates."                                        \
+    }
+
+/*
+ * Collect identities, and the services in sections named `service` (whose structs begin with struct
+ * settings_service), and check what both programs have in common: names, addresses, references, PIN sources, limits.
+ * Errors and warnings are added; the caller has zeroed *ret and stops when errors->total > 0. *ret refers to `config`.
+ */
+void settings_collect(const struct config *config, const char *service, struct config_errors *errors,
+                      struct settings *ret);
+
+/* The identity of this name, or NULL. */
+const struct settings_identity *settings_find_identity(const struct settings *settings, const char *name);
+
+/* Decide the revocation mode of a service (the option, or by whether it has CRLs), with a warning when it is off. */
+void settings_decide_revocation(struct settings *settings, struct settings_service *service);
+
+/*
+ * Files and folders of a service that the network process may read: trust, CRLs, and `more` (paths, NULLs allowed).
+ * A PIN file among or below them is an error. Call after settings_collect(), for each service.
+ */
+void settings_check_pin_files(const struct settings *settings, const struct settings_service *service,
+                              const char *const *more, size_t n_more, struct config_errors *errors);
+
+/* Number of worker threads to start. */
+unsigned settings_workers(const struct settings *settings);
+
+/* Free the list of warnings. */
+void settings_free(struct settings *settings);
+
+#endif

@@ -1,0 +1,179 @@
+#include "daemon/settings.h"
+
+static const char *const removal_choices[] = {"keep", NULL};
+static const char *const removal_later[] = {"close", NULL};
+static const char *const level_choices[] = {"error", "warning", "notice", "info", "debug", NULL};
+static const char *const format_choices[] = {"text", "json", NULL};
+
+const char *const settings_revocations[] = {"auto", "required", "prefer", "off", NULL};
+const char *const settings_policies[] = {"2026", "legacy", NULL};
+
+static const struct config_option identity_options[] = {
+    {.name = "uri",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct settings_identity, uri),
+     .required = true,
+     .help = "RFC 7512 URI that names one private key; token attributes select the token. No pin-value."},
+    {.name = "module",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct settings_identity, module),
+     .help = "PKCS#11 module: a path, or a name of p11-kit's configuration. Default: the URI's module-path or "
+             "module-name, else all modules p11-kit knows are searched."},
+    {.name = "pin-source",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct settings_identity, pin_source),
+     .help = "file:PATH, credential:NAME (systemd), env:NAME, fd:N, ask (terminal) or none. Default: the URI's "
+             "pin-source, else none."},
+    {.name = "certificate",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct settings_identity, certificate),
+     .help = "Certificate and chain, leaf first, PEM or DER. Default: found on the token by the key's id."},
+    {.name = "module-environment",
+     .type = CONFIG_LIST,
+     .offset = offsetof(struct settings_identity, module_environment),
+     .help = "NAME=value entries added to the environment of the process that loads the module."},
+    {.name = "sign-timeout",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct settings_identity, sign_timeout_ms),
+     .fallback = "10s",
+     .min = 100,
+     .max = 600000,
+     .help = "One signature on the token; a token that takes longer counts as hung and its process is restarted."},
+    {.name = "sessions",
+     .type = CONFIG_NUMBER,
+     .offset = offsetof(struct settings_identity, sessions),
+     .fallback = "auto",
+     .automatic = true,
+     .min = 1,
+     .max = 64,
+     .help = "Sessions on the token. auto: what the token allows, at most 8."},
+    {.name = "on-removal",
+     .type = CONFIG_CHOICE,
+     .offset = offsetof(struct settings_identity, on_removal),
+     .fallback = "keep",
+     .choices = removal_choices,
+     .choices_later = removal_later,
+     .help = "What becomes of established connections when the token is removed."},
+    {.name = "idle-logout",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct settings_identity, idle_logout),
+     .fallback = "0",
+     .later = true,
+     .help = "Log out after so long without a signature. Not supported yet."},
+    {.name = "require-token",
+     .type = CONFIG_BOOL,
+     .offset = offsetof(struct settings_identity, require_token),
+     .fallback = "false",
+     .help = "Start-up fails with status 3 or 4 when the key cannot be used."},
+    {.name = "require-hardware",
+     .type = CONFIG_BOOL,
+     .offset = offsetof(struct settings_identity, require_hardware),
+     .fallback = "false",
+     .help = "Refuse a key whose token is no hardware token or that can be extracted."},
+    {.name = "module-profile",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct settings_identity, module_profile),
+     .later = true,
+     .help = "System calls the module may use. Not supported yet."},
+    {.name = NULL},
+};
+
+const struct config_schema settings_schema_identity = {
+    .name = "identity",
+    .title = "NAME",
+    .repeated = true,
+    .size = sizeof(struct settings_identity),
+    .options = identity_options,
+    .help = "A private key on a token, with its certificate.",
+};
+
+static const struct config_option log_options[] = {
+    {.name = "level",
+     .type = CONFIG_CHOICE,
+     .offset = offsetof(struct settings_log, level),
+     .fallback = "info",
+     .choices = level_choices,
+     .help = "Less urgent lines are left out."},
+    {.name = "format",
+     .type = CONFIG_CHOICE,
+     .offset = offsetof(struct settings_log, format),
+     .fallback = "text",
+     .choices = format_choices,
+     .help = "key=value text, or one JSON object a line."},
+    {.name = NULL},
+};
+
+const struct config_schema settings_schema_log = {
+    .name = "log",
+    .size = sizeof(struct settings_log),
+    .options = log_options,
+    .help = "The log on standard error.",
+};
+
+struct later_section {
+    char *text;
+};
+
+static const struct config_option control_options[] = {
+    {.name = "socket",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct later_section, text),
+     .help = "Not supported yet."},
+    {.name = NULL},
+};
+
+const struct config_schema settings_schema_control = {
+    .name = "control",
+    .later = true,
+    .size = sizeof(struct later_section),
+    .options = control_options,
+    .help = "The socket of tokentls status, unlock, lock and reload. Not supported yet.",
+};
+
+static const struct config_option metrics_options[] = {
+    {.name = "listen",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct later_section, text),
+     .help = "Not supported yet."},
+    {.name = NULL},
+};
+
+const struct config_schema settings_schema_metrics = {
+    .name = "metrics",
+    .later = true,
+    .size = sizeof(struct later_section),
+    .options = metrics_options,
+    .help = "The Prometheus endpoint. Not supported yet.",
+};
+
+const struct config_option settings_global_options[] = {
+    {.name = "workers",
+     .type = CONFIG_NUMBER,
+     .offset = offsetof(struct settings_global, workers),
+     .fallback = "auto",
+     .automatic = true,
+     .min = 1,
+     .max = SETTINGS_WORKERS_MAX,
+     .help = "Threads with an event loop each. auto: one per processor, at most 4."},
+    {.name = "user",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct settings_global, user),
+     .help = "Started as root: the user the network process becomes. It must be able to read trust, certificate and "
+             "key files."},
+    {.name = "keyholder-user",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct settings_global, keyholder_user),
+     .help = "Started as root: the user keyholders become. It must be able to read PIN files and to use the token."},
+    {.name = "drain-timeout",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct settings_global, drain_timeout_ms),
+     .fallback = "30s",
+     .max = 86400000,
+     .help = "On SIGTERM and after a reload, how long established connections may go on; \"0\": not at all."},
+    {.name = "state-directory",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct settings_global, state_directory),
+     .fallback = "/var/lib/tokentls",
+     .help = "Records of the PIN guard. Created with mode 0700 when it is missing."},
+    {.name = NULL},
+};

@@ -1,0 +1,215 @@
+#include "gateway/config.h"
+
+#include "base/text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SERIAL_MAX 32 /* bytes; RFC 5280 4.1.2.2 allows 20, some issuers exceed it */
+#define SPKI_BYTES 32 /* SHA-256 */
+
+static const char *const client_auth_choices[] = {"required", "optional", "none", NULL};
+static const char *const forward_choices[] = {"none", "proxy-v2", NULL};
+static const char *const forward_later[] = {"http", NULL};
+
+#define ALLOW_ROW(n, member, h)                                                                                        \
+    {                                                                                                                  \
+        .name = (n), .type = CONFIG_LIST, .offset = offsetof(struct gateway_config_allow, member), .help = (h)         \
+    }
+
+static const struct config_option allow_options[] = {
+    ALLOW_ROW("cn", cn, "Common names of the subject."),
+    ALLOW_ROW("ou", ou, "Organizational units of the subject."),
+    ALLOW_ROW("dns", dns, "DNS names of the subject alternative name."),
+    ALLOW_ROW("uri", uri, "URIs of the subject alternative name."),
+    ALLOW_ROW("email", email, "Mail addresses of the subject alternative name."),
+    ALLOW_ROW("issuer", issuer, "Issuer names in RFC 2253 form, such as \"CN=Issuing CA,O=Example\"."),
+    ALLOW_ROW("serial", serial, "Serial numbers in hex. Name the issuer too: serials are unique per issuer only."),
+    ALLOW_ROW("spki-sha256", spki_sha256, "SHA-256 of the public key (SubjectPublicKeyInfo) in hex."),
+    {.name = NULL},
+};
+
+static const struct config_schema allow_schema = {
+    .name = "allow",
+    .repeated = true,
+    .size = sizeof(struct gateway_config_allow),
+    .options = allow_options,
+    .help = "Callers to let in: every list given must match one of its values; any block may match.",
+};
+
+static const struct config_option gateway_options[] = {
+    {.name = "listen",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct gateway_config_gateway, service.listen),
+     .required = true,
+     .help = "Where TLS clients connect: HOST:PORT, unix:PATH or systemd:NAME."},
+    {.name = "backend",
+     .type = CONFIG_LIST,
+     .offset = offsetof(struct gateway_config_gateway, service.connect),
+     .required = true,
+     .help = "The plaintext server, HOST:PORT or unix:PATH; of a list the first that accepts the connection."},
+    {.name = "certificate",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct gateway_config_gateway, certificate),
+     .help = "The gateway's certificate and chain, leaf first. With key, instead of identity."},
+    {.name = "key",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct gateway_config_gateway, key),
+     .help = "The private key of certificate, PEM, without password."},
+    {.name = "identity",
+     .type = CONFIG_LIST,
+     .offset = offsetof(struct gateway_config_gateway, service.identities),
+     .help = "The gateway's key is on a token: the name of its identity. Instead of certificate and key."},
+    {.name = "client-auth",
+     .type = CONFIG_CHOICE,
+     .offset = offsetof(struct gateway_config_gateway, client_auth_choice),
+     .fallback = "required",
+     .choices = client_auth_choices,
+     .help = "optional: a client without certificate goes on as unauthenticated, one with a bad one is refused."},
+    {.name = "client-trust",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct gateway_config_gateway, service.trust),
+     .help = "Root certificates of clients, PEM or DER. Needed unless client-auth is none."},
+    {.name = "client-crl",
+     .type = CONFIG_PATHS,
+     .offset = offsetof(struct gateway_config_gateway, service.crls),
+     .help = "CRL files, and folders of them, for clients' chains: one for each CA below and including the root."},
+    {.name = "allow-any-valid",
+     .type = CONFIG_BOOL,
+     .offset = offsetof(struct gateway_config_gateway, allow_any_valid),
+     .fallback = "false",
+     .help = "Let in every client whose certificate verifies. Either this or allow blocks must be given."},
+    {.name = "forward",
+     .type = CONFIG_CHOICE,
+     .offset = offsetof(struct gateway_config_gateway, forward),
+     .fallback = "none",
+     .choices = forward_choices,
+     .choices_later = forward_later,
+     .help = "How the backend learns who called: proxy-v2 sends a PROXY protocol header with the certificate's data."},
+    {.name = "session-tickets",
+     .type = CONFIG_BOOL,
+     .offset = offsetof(struct gateway_config_gateway, service.resumption),
+     .fallback = "true",
+     .help = "Let clients resume TLS sessions."},
+    SETTINGS_SERVICE_ROWS(struct gateway_config_gateway, "4096"),
+    {.name = NULL},
+};
+
+static const struct config_schema *const gateway_sections[] = {&allow_schema, NULL};
+
+static const struct config_schema gateway_schema = {
+    .name = "gateway",
+    .title = "NAME",
+    .repeated = true,
+    .size = sizeof(struct gateway_config_gateway),
+    .options = gateway_options,
+    .sections = gateway_sections,
+    .help = "A TLS listener that authenticates its clients and hands their bytes to a backend.",
+};
+
+static const struct config_schema *const sections[] = {&settings_schema_identity, &gateway_schema,
+                                                       &settings_schema_log,      &settings_schema_control,
+                                                       &settings_schema_metrics,  NULL};
+
+const struct config_schema gateway_config_schema = {
+    .name = "",
+    .size = sizeof(struct settings_global),
+    .options = settings_global_options,
+    .sections = sections,
+};
+
+const struct gateway_config_allow *gateway_config_allow_block(const struct gateway_config_gateway *gateway,
+                                                              size_t index)
+{
+    const struct config_section *section = gateway->service.section;
+
+    return index < section->n_sections ? section->sections[index].values : NULL;
+}
+
+static void check_own_key(const struct gateway_config_gateway *gateway, struct config_errors *errors)
+{
+    const struct config_section *section = gateway->service.section;
+    size_t identities = gateway->service.identities.n;
+
+    if (identities > 1)
+        config_errors_add(errors, config_line(section, "identity"), "a gateway has one identity");
+    if (identities > 0 && (gateway->certificate != NULL || gateway->key != NULL))
+        config_errors_add(errors, config_line(section, gateway->key != NULL ? "key" : "certificate"),
+                          "give either identity, or certificate and key");
+    else if (identities == 0 && gateway->certificate == NULL)
+        config_errors_add(errors, section->line, "certificate is missing (or identity, when the key is on a token)");
+    else if (identities == 0 && gateway->key == NULL)
+        config_errors_add(errors, section->line, "key is missing (or identity, when the key is on a token)");
+}
+
+static void check_client_auth(struct gateway_config_gateway *gateway, struct config_errors *errors)
+{
+    static const enum context_client_auth modes[] = {CONTEXT_CLIENT_AUTH_REQUIRED, CONTEXT_CLIENT_AUTH_OPTIONAL,
+                                                     CONTEXT_CLIENT_AUTH_NONE};
+    const struct config_section *section = gateway->service.section;
+    bool blocks = section->n_sections > 0;
+
+    gateway->client_auth = modes[gateway->client_auth_choice];
+    if (gateway->client_auth == CONTEXT_CLIENT_AUTH_NONE) {
+        if (blocks)
+            config_errors_add(errors, section->sections[0].line, "allow has no effect with client-auth = \"none\"");
+        if (gateway->allow_any_valid)
+            config_errors_add(errors, config_line(section, "allow-any-valid"),
+                              "allow-any-valid has no effect with client-auth = \"none\"");
+        return;
+    }
+    if (gateway->service.trust == NULL)
+        config_errors_add(errors, section->line, "client-trust is missing: whose clients are to be accepted?");
+    if (!blocks && !gateway->allow_any_valid)
+        config_errors_add(errors, section->line,
+                          "who may connect? give allow blocks, or allow-any-valid = true for every valid certificate");
+    if (blocks && gateway->allow_any_valid)
+        config_errors_add(errors, config_line(section, "allow-any-valid"),
+                          "allow-any-valid = true makes the allow blocks meaningless; give one of them");
+}
+
+static void check_hex(const struct config_section *section, const char *option, const struct config_list *list,
+                      size_t size, struct config_errors *errors)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        uint8_t bytes[SERIAL_MAX];
+        size_t length = 0;
+
+        if (!text_parse_hex(list->items[i], bytes, sizeof(bytes), &length) || length == 0 ||
+            (size != 0 && length != size))
+            config_errors_add(errors, config_line(section, option), "%s must be hex%s, not \"%s\"", option,
+                              size != 0 ? " of 32 bytes" : "", list->items[i]);
+    }
+}
+
+static void check_allow(const struct config_section *section, struct config_errors *errors)
+{
+    const struct gateway_config_allow *allow = section->values;
+
+    if (allow->cn.n + allow->ou.n + allow->dns.n + allow->uri.n + allow->email.n + allow->issuer.n + allow->serial.n +
+            allow->spki_sha256.n ==
+        0)
+        config_errors_add(errors, section->line, "an allow block without a value matches nobody");
+    check_hex(section, "serial", &allow->serial, 0, errors);
+    check_hex(section, "spki-sha256", &allow->spki_sha256, SPKI_BYTES, errors);
+}
+
+void gateway_config_check(const struct config *config, struct config_errors *errors, struct settings *ret)
+{
+    settings_collect(config, "gateway", errors, ret);
+    for (size_t i = 0; i < ret->n_services; i++) {
+        struct gateway_config_gateway *gateway = (struct gateway_config_gateway *)ret->services[i];
+        const struct config_section *section = gateway->service.section;
+        const char *const files[] = {gateway->certificate, gateway->key};
+
+        check_own_key(gateway, errors);
+        check_client_auth(gateway, errors);
+        for (size_t k = 0; k < section->n_sections; k++)
+            check_allow(&section->sections[k], errors);
+        if (gateway->client_auth != CONTEXT_CLIENT_AUTH_NONE)
+            settings_decide_revocation(ret, &gateway->service);
+        else
+            gateway->service.revocation = CHAIN_REVOCATION_OFF;
+        settings_check_pin_files(ret, &gateway->service, files, 2, errors);
+    }
+}

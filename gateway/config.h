@@ -1,0 +1,36 @@
+/* The gateway's configuration: sections "gateway" with "allow" blocks, and what daemon/settings.h has. */
+#ifndef TOKENTLS_GATEWAY_CONFIG_H
+#define TOKENTLS_GATEWAY_CONFIG_H
+
+#include "daemon/settings.h"
+#include "tls/context.h"
+
+/* Section allow: each list that is not empty must match; a caller that fits any block is let in. */
+struct gateway_config_allow {
+    struct config_list cn, ou, dns, uri, email, issuer, serial, spki_sha256;
+};
+
+enum gateway_config_forward { GATEWAY_CONFIG_FORWARD_NONE, GATEWAY_CONFIG_FORWARD_PROXY_V2 };
+
+/* Section gateway. */
+struct gateway_config_gateway {
+    struct settings_service service; /* first; trust and crls are client-trust and client-crl */
+    char *certificate, *key;         /* files; both NULL when an identity is named */
+    int client_auth_choice;
+    bool allow_any_valid;
+    int forward; /* enum gateway_config_forward */
+
+    /* Not options: */
+    enum context_client_auth client_auth;
+};
+
+extern const struct config_schema gateway_config_schema;
+
+/* Collect and check a parsed configuration; see settings_collect(). */
+void gateway_config_check(const struct config *config, struct config_errors *errors, struct settings *ret);
+
+/* The allow blocks of a gateway: the `index`-th, or NULL past the last. */
+const struct gateway_config_allow *gateway_config_allow_block(const struct gateway_config_gateway *gateway,
+                                                              size_t index);
+
+#endif
