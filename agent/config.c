@@ -169,6 +169,7 @@ void agent_config_check(const struct config *config, struct config_errors *error
         struct agent_config_tunnel *tunnel = (struct agent_config_tunnel *)ret->services[i];
         const char *const system_trust[] = {X509_get_default_cert_file(), X509_get_default_cert_dir()};
 
+        tunnel->service.loopback_only = !tunnel->insecure_listen;
         check_loopback(tunnel, errors);
         check_server_name(tunnel, errors);
         check_alpn(tunnel, errors);

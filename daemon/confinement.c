@@ -63,8 +63,9 @@ static result add_all(struct confinement_paths *paths, const char *const *list, 
 
 result confinement_paths_add_resolver(struct confinement_paths *paths, struct error *err)
 {
-    static const char *const files[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf",
-                                        "/etc/services",    "/etc/gai.conf", NULL};
+    static const char *const files[] = {
+        "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/services",
+        "/etc/gai.conf",    NULL};
 
     return add_all(paths, files, err);
 }
@@ -72,7 +73,7 @@ result confinement_paths_add_resolver(struct confinement_paths *paths, struct er
 result confinement_paths_add_system_trust(struct confinement_paths *paths, struct error *err)
 {
     /* The second part: on Debian the folder holds links into these. */
-    const char *const files[] = {X509_get_default_cert_file(), X509_get_default_cert_dir(), "/etc/ssl/certs",
+    const char *const files[] = {X509_get_default_cert_file(), X509_get_default_cert_dir(),        "/etc/ssl/certs",
                                  "/usr/share/ca-certificates", "/usr/local/share/ca-certificates", NULL};
     result r = add_all(paths, files, err);
 

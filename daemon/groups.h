@@ -9,8 +9,8 @@
 #include "pkcs11/keyholder/start.h"
 
 struct groups_one {
-    char *definition; /* owned; equal text: the running keyholder serves the new configuration too */
-    struct keyholder_config config;               /* strings belong to the settings */
+    char *definition;               /* owned; equal text: the running keyholder serves the new configuration too */
+    struct keyholder_config config; /* strings belong to the settings */
     struct keyholder_identity_config *identities; /* owned; config.identities */
     const struct settings_identity **members;     /* owned; parallel to identities */
 };

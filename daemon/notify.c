@@ -22,8 +22,8 @@ void notify_send(const char *state)
     if (path[0] == '@')
         address.sun_path[0] = '\0';
     if (strcmp(state, "RELOADING=1") == 0)
-        length = snprintf(text, sizeof(text), "%s\nMONOTONIC_USEC=%llu", state,
-                          (unsigned long long)clock_monotonic_us());
+        length =
+            snprintf(text, sizeof(text), "%s\nMONOTONIC_USEC=%llu", state, (unsigned long long)clock_monotonic_us());
     else
         length = snprintf(text, sizeof(text), "%s", state);
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -47,6 +47,7 @@ struct settings_service {
     /* Not options: */
     const struct config_section *section;
     struct address listen_address;
+    bool loopback_only; /* refuse to listen where other machines reach it */
     enum chain_revocation revocation;
     enum chain_policy policy;
 };

@@ -1,0 +1,46 @@
+#include "daemon/child.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+bool child_has_ended(pid_t pid, int *ret_status)
+{
+    int status = 0;
+    pid_t r;
+
+    do
+        r = waitpid(pid, &status, WNOHANG);
+    while (r < 0 && errno == EINTR);
+    if (r != pid)
+        return false;
+    *ret_status = status;
+    return true;
+}
+
+void child_end(pid_t pid)
+{
+    int status, fd;
+
+    if (pid <= 0)
+        return;
+    fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    (void)kill(pid, SIGTERM);
+    if (fd >= 0) {
+        struct pollfd ended = {.fd = fd, .events = POLLIN};
+
+        (void)poll(&ended, 1, CHILD_PATIENCE_MS);
+        (void)close(fd);
+    }
+    (void)kill(pid, SIGKILL);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+}
+
+int child_exit_status(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}

@@ -1,0 +1,180 @@
+#include "daemon/keeper.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/backoff.h"
+#include "daemon/child.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct keeper {
+    struct keeper_config config;
+    const struct groups_one *group;
+    struct keyholder_process process; /* pid 0: not running */
+    struct loop_watch *watch;
+    struct loop_timer *timer;
+    struct backoff backoff;
+};
+
+static void tell_all(struct keeper *keeper, enum error_category category, const char *text)
+{
+    for (size_t i = 0; i < keeper->group->config.n_identities; i++)
+        keeper->config.events->state(keeper->config.arg, keeper->group->identities[i].name, category, text);
+}
+
+static void close_control(struct keeper *keeper)
+{
+    loop_watch_free(keeper->watch);
+    keeper->watch = NULL;
+    if (keeper->process.control >= 0)
+        (void)close(keeper->process.control);
+    keeper->process.control = -1;
+}
+
+static void report_state(struct keeper *keeper, const struct keyholder_event *event)
+{
+    if (event->category == ERROR_NONE)
+        log_info("identity is ready", LOG_TEXT("identity", event->identity));
+    else
+        log_warning("identity cannot be used", LOG_TEXT("identity", event->identity),
+                    LOG_TEXT("kind", error_category_name(event->category)), LOG_TEXT("reason", event->text));
+    keeper->config.events->state(keeper->config.arg, event->identity, event->category, event->text);
+}
+
+static void control_ready(void *arg, unsigned events)
+{
+    struct keeper *keeper = arg;
+    struct keyholder_event event;
+
+    (void)events;
+    while (keeper->watch != NULL && keyholder_next_event(&keeper->process, &event)) {
+        switch (event.kind) {
+        case KEYHOLDER_EVENT_STATE:
+            report_state(keeper, &event);
+            break;
+        case KEYHOLDER_EVENT_HUNG:
+            log_error("the token hangs; its keyholder is killed", LOG_TEXT("identity", event.identity),
+                      LOG_TEXT("reason", event.text));
+            if (keeper->process.pid > 0)
+                (void)kill(keeper->process.pid, SIGKILL);
+            break;
+        case KEYHOLDER_EVENT_GONE:
+            close_control(keeper); /* its end is noticed by keeper_reap() */
+            break;
+        }
+    }
+}
+
+static result start(struct keeper *keeper, struct error *err)
+{
+    const struct plan *plan = keeper->config.plan;
+    struct keyholder_start_options options = {.pin = keeper->config.pin,
+                                              .uid = plan->has_keyholder_user ? plan->keyholder_user.uid : (uid_t)-1,
+                                              .gid = plan->has_keyholder_user ? plan->keyholder_user.gid : (gid_t)-1,
+                                              .standard_output = -1};
+    struct keyholder_process process = {0};
+    result r;
+
+    if (geteuid() != 0)
+        options.uid = (uid_t)-1;
+    backoff_started(&keeper->backoff, clock_monotonic_ms());
+    r = keyholder_start(&keeper->group->config, &options, &process, err);
+    if (r != ERROR_NONE)
+        return r;
+    keeper->process = process;
+    keeper->watch = loop_watch_new(keeper->config.loop, process.control, control_ready, keeper, err);
+    if (keeper->watch == NULL) {
+        close_control(keeper);
+        child_end(keeper->process.pid);
+        keeper->process.pid = 0;
+        return ERROR_INTERNAL;
+    }
+    loop_watch_set(keeper->watch, LOOP_READ);
+    return ERROR_NONE;
+}
+
+static void start_again(void *arg)
+{
+    struct keeper *keeper = arg;
+    struct error err = ERROR_INIT;
+
+    if (start(keeper, &err) == ERROR_NONE) {
+        keeper->config.events->started(keeper->config.arg, keeper);
+        return;
+    }
+    log_error("a keyholder cannot be started", LOG_TEXT("reason", err.text));
+    loop_timer_set(keeper->timer, backoff_ended(&keeper->backoff, clock_monotonic_ms()));
+}
+
+struct keeper *keeper_new(const struct keeper_config *config, struct error *err)
+{
+    struct keeper *keeper = calloc(1, sizeof(*keeper));
+
+    if (keeper == NULL) {
+        (void)error_set(err, ERROR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    keeper->config = *config;
+    (void)plan_ref(config->plan);
+    keeper->group = &config->plan->groups.items[config->group];
+    keeper->process.control = -1;
+    keeper->timer = loop_timer_new(config->loop, start_again, keeper, err);
+    if (keeper->timer == NULL || start(keeper, err) != ERROR_NONE) {
+        keeper_free(keeper);
+        return NULL;
+    }
+    return keeper;
+}
+
+const char *keeper_definition(const struct keeper *keeper)
+{
+    return keeper->group->definition;
+}
+
+bool keeper_is_running(const struct keeper *keeper)
+{
+    return keeper->process.pid > 0 && keeper->process.control >= 0;
+}
+
+result keeper_link(const struct keeper *keeper, int *ret_fd, struct error *err)
+{
+    return keyholder_link(&keeper->process, ret_fd, err);
+}
+
+void keeper_reap(struct keeper *keeper)
+{
+    uint64_t delay;
+    int status = 0;
+
+    if (keeper->process.pid <= 0 || !child_has_ended(keeper->process.pid, &status))
+        return;
+    keeper->process.pid = 0;
+    if (keeper->watch != NULL)
+        control_ready(keeper, LOOP_READ); /* what it said last */
+    close_control(keeper);
+    status = child_exit_status(status);
+    if (status == error_exit_status(ERROR_PIN)) {
+        log_error("a keyholder has ended for want of a PIN and is not started again",
+                  LOG_TEXT("identity", keeper->group->identities[0].name));
+        tell_all(keeper, ERROR_PIN, "the keyholder has ended for want of a PIN");
+        return;
+    }
+    delay = backoff_ended(&keeper->backoff, clock_monotonic_ms());
+    log_error("a keyholder has ended and is started again", LOG_TEXT("identity", keeper->group->identities[0].name),
+              LOG_NUMBER("status", status), LOG_NUMBER("in_ms", delay));
+    loop_timer_set(keeper->timer, delay);
+    tell_all(keeper, ERROR_TOKEN, "the keyholder has ended");
+}
+
+void keeper_free(struct keeper *keeper)
+{
+    if (keeper == NULL)
+        return;
+    loop_timer_free(keeper->timer);
+    close_control(keeper);
+    child_end(keeper->process.pid);
+    plan_free(keeper->config.plan);
+    free(keeper);
+}

@@ -1,0 +1,438 @@
+#include "daemon/network.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/channel.h"
+#include "daemon/config_text.h"
+#include "daemon/worker.h"
+#include "tls/libctx.h"
+#include "tls/verify/crl.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+struct network {
+    const struct program *program;
+    struct config *config;
+    struct settings *settings;
+    struct groups groups;
+    struct worker_shared shared;
+    struct libctx *libctx; /* of the CRLs, which all workers share */
+    struct worker *workers[SETTINGS_WORKERS_MAX];
+    unsigned n_workers, n_made;
+    struct loop *loop;
+    struct loop_watch *control;
+    struct loop_timer *drain;
+    unsigned n_idle;
+    bool draining;
+    int status;
+};
+
+struct report {
+    struct network *network;
+    struct channel_message message;
+};
+
+static void send_to_supervisor(struct network *network, const struct channel_message *message)
+{
+    struct error err = ERROR_INIT;
+
+    if (channel_send(CHANNEL_DESCRIPTOR, message, &err) != ERROR_NONE) {
+        log_error("the supervisor cannot be told", LOG_TEXT("reason", err.text));
+        network->status = error_exit_status(ERROR_INTERNAL);
+        loop_stop(network->loop);
+    }
+}
+
+static void fail(struct network *network, const struct error *err)
+{
+    struct channel_message message = {.kind = CHANNEL_FAILED, .a = (uint64_t)err->category};
+
+    memcpy(message.text, err->text, sizeof(err->text));
+    send_to_supervisor(network, &message);
+    network->status = error_exit_status(err->category);
+    loop_stop(network->loop);
+}
+
+static void one_idle(void *arg)
+{
+    struct network *network = arg;
+
+    network->n_idle++;
+    if (network->n_idle == network->n_made)
+        loop_stop(network->loop);
+}
+
+/* From a worker's thread. */
+static void worker_idle(void *arg, unsigned worker)
+{
+    struct network *network = arg;
+
+    (void)worker;
+    if (loop_post(network->loop, one_idle, network, NULL) != ERROR_NONE)
+        loop_stop(network->loop);
+}
+
+static void send_report(void *arg)
+{
+    struct report *report = arg;
+
+    send_to_supervisor(report->network, &report->message);
+    free(report);
+}
+
+/* From a worker's thread. */
+static void worker_link_lost(void *arg, unsigned worker, size_t group)
+{
+    struct network *network = arg;
+    struct report *report = calloc(1, sizeof(*report));
+
+    if (report == NULL)
+        return;
+    report->network = network;
+    report->message = (struct channel_message){.kind = CHANNEL_LINK_LOST, .a = group, .b = worker};
+    if (loop_post(network->loop, send_report, report, NULL) != ERROR_NONE)
+        free(report);
+}
+
+static result take_config(struct network *network, struct channel_message *message, struct error *err)
+{
+    struct config_errors errors = {0};
+    struct config_source source = {.file = message->text};
+    char *text = NULL;
+    result r;
+
+    if (message->n_fds != 1 || network->config != NULL || message->a < 1 || message->a > SETTINGS_WORKERS_MAX)
+        return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
+    r = channel_read_sealed(message->fds[0], CONFIG_TEXT_MAX * 2, &text, err);
+    if (r != ERROR_NONE)
+        return r;
+    source.text = text;
+    source.length = strlen(text);
+    r = program_read(network->program, &source, &errors, &network->config, &network->settings);
+    if (r == ERROR_NONE)
+        r = groups_make(network->settings, network->program->purpose, &errors, &network->groups);
+    if (r != ERROR_NONE && config_errors_result(&errors, err) == ERROR_NONE)
+        (void)error_set(err, r, "the configuration cannot be read again");
+    config_errors_free(&errors);
+    free(text);
+    if (r != ERROR_NONE)
+        return r;
+    network->n_workers = (unsigned)message->a;
+    network->shared.services = calloc(network->settings->n_services + 1, sizeof(*network->shared.services));
+    if (network->shared.services == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    program_setup_log(network->program, network->settings);
+    return ERROR_NONE;
+}
+
+static result take_listener(struct network *network, struct channel_message *message, struct error *err)
+{
+    struct worker_shared_service *service;
+
+    if (network->config == NULL || message->a >= network->settings->n_services || message->n_fds == 0 ||
+        network->shared.services[message->a].n_fds != 0)
+        return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
+    service = &network->shared.services[message->a];
+    memcpy(service->fds, message->fds, message->n_fds * sizeof(int));
+    service->n_fds = message->n_fds;
+    message->n_fds = 0;
+    return ERROR_NONE;
+}
+
+static result collect_paths(const struct network *network, struct confinement_paths *paths, struct error *err)
+{
+    result r = confinement_paths_add_resolver(paths, err);
+
+    for (size_t i = 0; i < network->settings->n_services && r == ERROR_NONE; i++) {
+        const struct settings_service *service = network->settings->services[i];
+
+        if (service->trust != NULL)
+            r = confinement_paths_add(paths, service->trust, err);
+        else if (network->program->purpose == KEYHOLDER_PURPOSE_CLIENT)
+            r = confinement_paths_add_system_trust(paths, err);
+        for (size_t k = 0; k < service->crls.n && r == ERROR_NONE; k++)
+            r = confinement_paths_add(paths, service->crls.items[k], err);
+        if (r == ERROR_NONE)
+            r = network->program->add_paths(service, paths, err);
+    }
+    return r;
+}
+
+static result confine(const struct network *network, struct error *err)
+{
+    struct confinement_paths paths = {0};
+    struct confinement_user user;
+    const char *name = network->settings->global->user;
+    bool has_user = name != NULL && name[0] != '\0';
+    bool confined = false;
+    result r = has_user ? confinement_find_user(name, &user, err) : ERROR_NONE;
+
+    if (r == ERROR_NONE)
+        r = collect_paths(network, &paths, err);
+    if (r == ERROR_NONE)
+        r = confinement_drop_user(has_user ? &user : NULL, err);
+    if (r == ERROR_NONE)
+        r = confinement_forbid_dumps(err); /* again: changing the user has reset it */
+    if (r == ERROR_NONE && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+        r = error_set(err, ERROR_IO, "PR_SET_PDEATHSIG");
+    if (r == ERROR_NONE)
+        r = confinement_restrict_files(&paths, &confined, err);
+    if (r == ERROR_NONE && !confined)
+        log_warning("this kernel has no Landlock: the network process can read what its user can read");
+    confinement_paths_free(&paths);
+    return r;
+}
+
+static result load_crls(struct libctx *libctx, const struct settings *settings, size_t index, struct crl_snapshot **ret,
+                        struct error *err)
+{
+    const struct settings_service *service = settings->services[index];
+    result r;
+
+    if (service->crls.n == 0)
+        return ERROR_NONE;
+    r = crl_snapshot_load(service->crls.items, service->crls.n, libctx_get(libctx), ret, err);
+    if (r != ERROR_NONE)
+        error_prefix(err, "%s:%u: %s \"%s\"", settings->config->file, service->section->line,
+                     service->section->schema->name, service->section->title);
+    return r;
+}
+
+static result prepare(struct network *network, struct error *err)
+{
+    result r;
+
+    if (network->config == NULL || network->n_made > 0)
+        return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
+    r = confine(network, err);
+    if (r != ERROR_NONE)
+        return r;
+    network->libctx = libctx_new(err);
+    if (network->libctx == NULL)
+        return ERROR_INTERNAL;
+    for (size_t i = 0; i < network->settings->n_services && r == ERROR_NONE; i++)
+        r = load_crls(network->libctx, network->settings, i, &network->shared.services[i].crls, err);
+    network->shared.program = network->program;
+    network->shared.settings = network->settings;
+    network->shared.groups = &network->groups;
+    network->shared.idle = worker_idle;
+    network->shared.link_lost = worker_link_lost;
+    network->shared.arg = network;
+    while (network->n_made < network->n_workers && r == ERROR_NONE) {
+        struct worker *worker = worker_new(&network->shared, network->n_made, err);
+
+        if (worker == NULL)
+            return err->category;
+        network->workers[network->n_made++] = worker;
+    }
+    for (unsigned i = 0; i < network->n_made && r == ERROR_NONE; i++)
+        r = worker_start(network->workers[i], err);
+    if (r == ERROR_NONE)
+        send_to_supervisor(network, &(struct channel_message){.kind = CHANNEL_READY});
+    return r;
+}
+
+static result take_link(struct network *network, struct channel_message *message, struct error *err)
+{
+    if (message->n_fds != 1 || message->a >= network->groups.n || message->b >= network->n_made)
+        return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
+    message->n_fds = 0;
+    return worker_post_link(network->workers[message->b], (size_t)message->a, message->fds[0], err);
+}
+
+static result go(struct network *network, struct error *err)
+{
+    result r = ERROR_NONE;
+
+    for (unsigned i = 0; i < network->n_made && r == ERROR_NONE; i++)
+        r = worker_post_go(network->workers[i], err);
+    return r;
+}
+
+static void abort_connections(void *arg)
+{
+    struct network *network = arg;
+
+    for (unsigned i = 0; i < network->n_made; i++) {
+        if (worker_post_abort(network->workers[i], NULL) != ERROR_NONE)
+            loop_stop(network->loop);
+    }
+}
+
+static result drain(struct network *network, uint64_t ms, struct error *err)
+{
+    if (ms == 0 || network->n_made == 0) {
+        abort_connections(network);
+        if (network->n_made == 0)
+            loop_stop(network->loop);
+        return ERROR_NONE;
+    }
+    if (network->drain == NULL)
+        network->drain = loop_timer_new(network->loop, abort_connections, network, err);
+    if (network->drain == NULL)
+        return ERROR_INTERNAL;
+    loop_timer_set(network->drain, ms);
+    for (unsigned i = 0; i < network->n_made; i++) {
+        result r = worker_post_drain(network->workers[i], err);
+
+        if (r != ERROR_NONE)
+            return r;
+    }
+    return ERROR_NONE;
+}
+
+static result obey(struct network *network, struct channel_message *message, struct error *err)
+{
+    switch (message->kind) {
+    case CHANNEL_CONFIG:
+        return take_config(network, message, err);
+    case CHANNEL_LISTENER:
+        return take_listener(network, message, err);
+    case CHANNEL_PREPARE:
+        return prepare(network, err);
+    case CHANNEL_LINK:
+        return take_link(network, message, err);
+    case CHANNEL_GO:
+        return go(network, err);
+    case CHANNEL_DRAIN:
+        return drain(network, message->a, err);
+    case CHANNEL_READY:
+    case CHANNEL_FAILED:
+    case CHANNEL_LINK_LOST:
+        break;
+    }
+    return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
+}
+
+static void control_ready(void *arg, unsigned events)
+{
+    struct network *network = arg;
+
+    (void)events;
+    for (;;) {
+        struct channel_message message;
+        struct error err = ERROR_INIT;
+        result r = ERROR_NONE;
+
+        switch (channel_receive(CHANNEL_DESCRIPTOR, &message)) {
+        case CHANNEL_GOT:
+            r = obey(network, &message, &err);
+            for (size_t i = 0; i < message.n_fds; i++)
+                (void)close(message.fds[i]);
+            break;
+        case CHANNEL_NOTHING:
+            return;
+        case CHANNEL_ENDED:
+        case CHANNEL_BROKEN:
+            loop_watch_set(network->control, 0);
+            (void)drain(network, 0, &err);
+            return;
+        }
+        if (r != ERROR_NONE) {
+            fail(network, &err);
+            return;
+        }
+    }
+}
+
+static void release(struct network *network)
+{
+    for (unsigned i = 0; i < network->n_made; i++)
+        worker_free(network->workers[i]);
+    loop_timer_free(network->drain);
+    loop_watch_free(network->control);
+    for (size_t i = 0;
+         network->settings != NULL && network->shared.services != NULL && i < network->settings->n_services; i++) {
+        crl_snapshot_free(network->shared.services[i].crls);
+        for (size_t k = 0; k < network->shared.services[i].n_fds; k++)
+            (void)close(network->shared.services[i].fds[k]);
+    }
+    free(network->shared.services);
+    libctx_free(network->libctx);
+    groups_free(&network->groups);
+    if (network->settings != NULL)
+        settings_free(network->settings);
+    free(network->settings);
+    config_free(network->config);
+    loop_free(network->loop);
+}
+
+int network_run(const struct program *program)
+{
+    struct network network = {.program = program};
+    struct error err = ERROR_INIT;
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    /* The supervisor decides what a terminal's Ctrl-C means. */
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    log_setup(program->name, LOG_LEVEL_INFO, LOG_FORMAT_TEXT, getenv("JOURNAL_STREAM") != NULL);
+    if (confinement_forbid_dumps(&err) != ERROR_NONE)
+        goto err0;
+    network.loop = loop_new(&err);
+    if (network.loop == NULL)
+        goto err0;
+    network.control = loop_watch_new(network.loop, CHANNEL_DESCRIPTOR, control_ready, &network, &err);
+    if (network.control == NULL)
+        goto err0;
+    loop_watch_set(network.control, LOOP_READ);
+    loop_run(network.loop);
+    release(&network);
+    return network.status;
+
+err0:
+    log_error("the network process cannot start", LOG_TEXT("reason", err.text));
+    release(&network);
+    return error_exit_status(err.category);
+}
+
+static void check_service(struct worker_shared *shared, struct libctx *libctx, size_t index,
+                          struct config_errors *errors)
+{
+    const struct settings_service *service = shared->settings->services[index];
+    struct settings *one = calloc(1, sizeof(*one));
+    struct worker_shared alone = *shared;
+    struct worker_shared_service state = {.n_fds = 0};
+    struct error err = ERROR_INIT;
+    struct worker *worker = NULL;
+
+    if (one == NULL) {
+        config_errors_add(errors, service->section->line, "out of memory");
+        return;
+    }
+    *one = *shared->settings;
+    one->services[0] = shared->settings->services[index];
+    one->n_services = 1;
+    alone.settings = one;
+    alone.services = &state;
+    if (load_crls(libctx, one, 0, &state.crls, &err) == ERROR_NONE)
+        worker = worker_new(&alone, 0, &err);
+    if (worker == NULL) {
+        /* worker_new() and load_crls() put FILE:LINE in front, as does config_errors_add(). */
+        const char *text = strstr(err.text, ": ");
+
+        config_errors_add(errors, service->section->line, "%s", text == NULL ? err.text : text + 2);
+    }
+    worker_free(worker);
+    crl_snapshot_free(state.crls);
+    free(one);
+}
+
+void network_check_files(const struct program *program, const struct settings *settings, struct config_errors *errors)
+{
+    struct groups groups = {0};
+    struct worker_shared shared = {.program = program, .settings = settings, .groups = &groups};
+    struct error err = ERROR_INIT;
+    struct libctx *libctx = libctx_new(&err);
+
+    if (libctx == NULL)
+        config_errors_add(errors, 0, "%s", err.text);
+    for (size_t i = 0; i < settings->n_services && libctx != NULL; i++)
+        check_service(&shared, libctx, i, errors);
+    libctx_free(libctx);
+}

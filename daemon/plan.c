@@ -1,0 +1,87 @@
+#include "daemon/plan.h"
+
+#include "base/file.h"
+#include "daemon/config_text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static result find_users(struct plan *plan, struct config_errors *errors)
+{
+    const struct settings_global *global = plan->settings->global;
+    const struct config_section *top = &plan->config->top;
+    struct error err = ERROR_INIT;
+
+    if (global->user != NULL && global->user[0] != '\0') {
+        plan->has_user = confinement_find_user(global->user, &plan->user, &err) == ERROR_NONE;
+        if (!plan->has_user)
+            config_errors_add(errors, config_line(top, "user"), "user: %s", err.text);
+    }
+    if (global->keyholder_user != NULL && global->keyholder_user[0] != '\0') {
+        plan->has_keyholder_user =
+            confinement_find_user(global->keyholder_user, &plan->keyholder_user, &err) == ERROR_NONE;
+        if (!plan->has_keyholder_user)
+            config_errors_add(errors, config_line(top, "keyholder-user"), "keyholder-user: %s", err.text);
+    }
+    return errors->total == 0 ? ERROR_NONE : ERROR_CONFIG;
+}
+
+result plan_read(const struct program *program, const char *file, struct config_errors *errors, struct plan **ret,
+                 struct error *err)
+{
+    struct file_content content = {0};
+    struct config_source source = {.file = file, .expand = true};
+    struct plan *plan = calloc(1, sizeof(*plan));
+    result r;
+
+    errors->file = file;
+    if (plan == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    plan->references = 1;
+    r = file_read(file, CONFIG_TEXT_MAX, &content, err);
+    if (r != ERROR_NONE) {
+        r = ERROR_CONFIG;
+        if (err != NULL)
+            err->category = ERROR_CONFIG;
+        goto err0;
+    }
+    source.text = (const char *)content.data;
+    source.length = content.length;
+    r = program_read(program, &source, errors, &plan->config, &plan->settings);
+    if (r == ERROR_NONE)
+        r = find_users(plan, errors);
+    if (r == ERROR_NONE)
+        r = groups_make(plan->settings, program->purpose, errors, &plan->groups);
+    if (r == ERROR_NONE)
+        r = config_errors_result(errors, err);
+    else if (config_errors_result(errors, err) == ERROR_NONE)
+        (void)error_set(err, r, "%s: out of memory", file);
+    if (r != ERROR_NONE)
+        goto err0;
+    file_content_free(&content);
+    *ret = plan;
+    return ERROR_NONE;
+
+err0:
+    file_content_free(&content);
+    plan_free(plan);
+    return r;
+}
+
+struct plan *plan_ref(struct plan *plan)
+{
+    plan->references++;
+    return plan;
+}
+
+void plan_free(struct plan *plan)
+{
+    if (plan == NULL || --plan->references > 0)
+        return;
+    groups_free(&plan->groups);
+    if (plan->settings != NULL)
+        settings_free(plan->settings);
+    free(plan->settings);
+    config_free(plan->config);
+    free(plan);
+}

@@ -1,0 +1,114 @@
+#include "daemon/record.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "tls/connection.h"
+
+#include <openssl/bn.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const result_names[] = {
+    [RECORD_CLOSED] = "closed",   [RECORD_IDLE] = "idle",   [RECORD_LOST] = "lost",  [RECORD_FAILED] = "failed",
+    [RECORD_REFUSED] = "refused", [RECORD_LIMIT] = "limit", [RECORD_ENDED] = "ended"};
+
+void record_begin(struct record *record, const char *kind, const char *service, const struct address_socket *peer)
+{
+    *record = (struct record){.kind = kind, .service = service, .uid = -1, .pid = -1};
+    record->started_us = clock_monotonic_us();
+    if (peer != NULL)
+        (void)address_socket_text(peer, record->peer, sizeof(record->peer));
+}
+
+static void copy(char *out, size_t size, const char *text)
+{
+    (void)snprintf(out, size, "%s", text == NULL ? "" : text);
+}
+
+static void note_certificate(struct record *record, X509 *certificate)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    BIGNUM *serial = ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), NULL);
+    char *hex = serial == NULL ? NULL : BN_bn2hex(serial);
+    char *text = NULL;
+    long length;
+
+    if (bio != NULL && X509_NAME_print_ex(bio, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) >= 0) {
+        length = BIO_get_mem_data(bio, &text);
+        (void)text_escape(text, length > 0 ? (size_t)length : 0, record->subject, sizeof(record->subject));
+    }
+    copy(record->serial, sizeof(record->serial), hex);
+    OPENSSL_free(hex);
+    BN_free(serial);
+    BIO_free(bio);
+}
+
+void record_note_tls(struct record *record, const struct connection_info *info)
+{
+    record->has_tls = true;
+    copy(record->version, sizeof(record->version), info->version);
+    copy(record->mechanism, sizeof(record->mechanism), info->mechanism);
+    copy(record->identity, sizeof(record->identity), info->identity);
+    copy(record->alpn, sizeof(record->alpn), info->alpn);
+    record->resumed = info->resumed;
+    record->signed_on_token = info->signed_on_token;
+    record->sign_ms = info->sign_ms;
+    record->sign_wait_ms = info->sign_wait_ms;
+    record->handshake_ms = info->handshake_ms;
+    if (info->peer != NULL)
+        note_certificate(record, info->peer);
+}
+
+enum record_result record_result_of(const struct error *err)
+{
+    return err != NULL && err->category == ERROR_VERIFY ? RECORD_REFUSED : RECORD_FAILED;
+}
+
+static const char *or_nothing(const char *text)
+{
+    return text[0] == '\0' ? NULL : text;
+}
+
+/* A field that is left out when `given` is false. */
+#define NUMBER_IF(given, k, v)                                                                                         \
+    {                                                                                                                  \
+        .key = (k), .kind = (given) ? LOG_FIELD_NUMBER : LOG_FIELD_TEXT, .number = (int64_t)(v)                        \
+    }
+
+void record_write(const struct record *record, enum record_result result, const char *reason)
+{
+    bool tls = record->has_tls;
+    enum log_level level =
+        result == RECORD_CLOSED || result == RECORD_IDLE || result == RECORD_ENDED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+
+    if (!log_enabled(level))
+        return;
+    log_event(level, "connection ended",
+              (const struct log_field[]){
+                  LOG_TEXT(record->kind, record->service),
+                  LOG_TEXT("peer", or_nothing(record->peer)),
+                  NUMBER_IF(record->uid >= 0, "uid", record->uid),
+                  NUMBER_IF(record->pid > 0, "pid", record->pid),
+                  LOG_TEXT("far", or_nothing(record->far)),
+                  LOG_TEXT("identity", or_nothing(record->identity)),
+                  LOG_TEXT("tls", or_nothing(record->version)),
+                  LOG_TEXT("alpn", or_nothing(record->alpn)),
+                  LOG_TEXT("subject", or_nothing(record->subject)),
+                  LOG_TEXT("serial", or_nothing(record->serial)),
+                  LOG_TEXT("resumed", !tls              ? NULL
+                                      : record->resumed ? "true"
+                                                        : "false"),
+                  LOG_TEXT("mechanism", or_nothing(record->mechanism)),
+                  NUMBER_IF(record->signed_on_token, "sign_ms", record->sign_ms),
+                  NUMBER_IF(record->signed_on_token, "sign_wait_ms", record->sign_wait_ms),
+                  NUMBER_IF(tls, "handshake_ms", record->handshake_ms),
+                  LOG_NUMBER("bytes_in", record->totals.a_to_b),
+                  LOG_NUMBER("bytes_out", record->totals.b_to_a),
+                  LOG_NUMBER("ms", (clock_monotonic_us() - record->started_us) / 1000),
+                  LOG_TEXT("result", result_names[result]),
+                  LOG_TEXT("reason", reason),
+                  {0},
+              });
+}

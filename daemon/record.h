@@ -1,0 +1,48 @@
+/* The one line that each connection leaves in the log when it ends. Loop thread of its connection. */
+#ifndef TOKENTLS_DAEMON_RECORD_H
+#define TOKENTLS_DAEMON_RECORD_H
+
+#include "net/address.h"
+#include "net/relay.h"
+#include "pkcs11/keyholder/client.h"
+
+struct connection_info; /* tls/connection.h */
+
+enum record_result {
+    RECORD_CLOSED,  /* ended in order by both sides */
+    RECORD_IDLE,    /* idle time-out */
+    RECORD_LOST,    /* failed after it was established */
+    RECORD_FAILED,  /* never established: network, time-out, token */
+    RECORD_REFUSED, /* never established: we or the peer refused the other's certificate or authorisation */
+    RECORD_LIMIT,   /* not taken: a limit */
+    RECORD_ENDED    /* by us: drained */
+};
+
+struct record {
+    const char *kind;            /* "tunnel" or "gateway": the key of `service` */
+    const char *service;         /* its name */
+    char peer[ADDRESS_TEXT_MAX]; /* of the accepted connection */
+    char far[ADDRESS_TEXT_MAX];  /* upstream or backend; "" while none was reached */
+    int64_t uid, pid;            /* of a local caller; -1: unknown */
+    bool has_tls;                /* what follows is filled */
+    char version[16], mechanism[32], identity[KEYHOLDER_NAME_MAX], alpn[64];
+    char subject[256], serial[80]; /* of the peer's certificate, escaped; "" when it sent none */
+    bool resumed, signed_on_token;
+    uint32_t sign_ms, sign_wait_ms, handshake_ms;
+    struct relay_totals totals; /* a: the accepted side */
+    uint64_t started_us;        /* CLOCK_MONOTONIC */
+};
+
+/* Begin: now, from this peer. `kind` and `service` must outlive the record. */
+void record_begin(struct record *record, const char *kind, const char *service, const struct address_socket *peer);
+
+/* Copy what the handshake showed. */
+void record_note_tls(struct record *record, const struct connection_info *info);
+
+/* What a failed start is called: ERROR_VERIFY is refused, everything else failed. */
+enum record_result record_result_of(const struct error *err);
+
+/* Write the line; `reason` may be NULL. */
+void record_write(const struct record *record, enum record_result result, const char *reason);
+
+#endif

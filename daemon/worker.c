@@ -1,0 +1,389 @@
+#include "daemon/worker.h"
+
+#include "base/log.h"
+#include "daemon/worker_link.h"
+#include "tls/identity.h"
+#include "tls/libctx.h"
+#include "tls/verify/crl.h"
+#include "tls/verify/trust.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct worker_service {
+    struct worker *worker;
+    size_t index;
+    struct trust *trust;
+    struct service *service;
+    struct listener *listener;
+};
+
+struct worker {
+    struct worker_shared *shared;
+    unsigned index;
+    struct loop *loop;
+    struct libctx *libctx;
+    struct identity **identities; /* by number in the settings */
+    struct worker_link *links;    /* by number of the group */
+    struct worker_service *services;
+    size_t n_services; /* made so far */
+    pthread_t thread;
+    bool started, draining, idle_reported;
+    unsigned connections;
+};
+
+struct order {
+    struct worker *worker;
+    size_t group;
+    int fd;
+};
+
+struct loop *worker_loop(const struct worker *worker)
+{
+    return worker->loop;
+}
+
+struct libctx *worker_libctx(const struct worker *worker)
+{
+    return worker->libctx;
+}
+
+const struct settings_service *worker_settings(const struct worker *worker, size_t index)
+{
+    return worker->shared->settings->services[index];
+}
+
+struct trust *worker_trust(const struct worker *worker, size_t index)
+{
+    return worker->services[index].trust;
+}
+
+struct crl_snapshot *worker_crls(const struct worker *worker, size_t index)
+{
+    return worker->shared->services[index].crls;
+}
+
+static struct identity *find_identity(const struct worker *worker, const char *name)
+{
+    for (size_t i = 0; i < worker->shared->settings->n_identities; i++) {
+        if (worker->identities[i] != NULL && strcmp(identity_name(worker->identities[i]), name) == 0)
+            return worker->identities[i];
+    }
+    return NULL;
+}
+
+void worker_identities(const struct worker *worker, size_t index, struct identity **out)
+{
+    const struct settings_service *settings = worker_settings(worker, index);
+
+    for (size_t i = 0; i < settings->identities.n; i++)
+        out[i] = find_identity(worker, settings->identities.items[i]);
+}
+
+enum worker_admission worker_admit(struct worker *worker, size_t index)
+{
+    struct worker_shared_service *service = &worker->shared->services[index];
+
+    if (atomic_fetch_add(&service->connections, 1) >= worker_settings(worker, index)->max_connections) {
+        atomic_fetch_sub(&service->connections, 1);
+        return WORKER_CONNECTIONS_LIMIT;
+    }
+    if (atomic_fetch_add(&worker->shared->handshakes, 1) >= WORKER_HANDSHAKES_MAX) {
+        atomic_fetch_sub(&worker->shared->handshakes, 1);
+        atomic_fetch_sub(&service->connections, 1);
+        return WORKER_HANDSHAKES_LIMIT;
+    }
+    worker->connections++;
+    return WORKER_ADMITTED;
+}
+
+void worker_handshake_ended(struct worker *worker)
+{
+    atomic_fetch_sub(&worker->shared->handshakes, 1);
+}
+
+static void report_idle(struct worker *worker)
+{
+    if (!worker->draining || worker->connections > 0 || worker->idle_reported)
+        return;
+    worker->idle_reported = true;
+    worker->shared->idle(worker->shared->arg, worker->index);
+}
+
+void worker_connection_ended(struct worker *worker, size_t index)
+{
+    atomic_fetch_sub(&worker->shared->services[index].connections, 1);
+    worker->connections--;
+    report_idle(worker);
+}
+
+static void identity_announced(void *arg, struct keyholder_client *client, const struct keyholder_identity *announced)
+{
+    struct worker *worker = arg;
+    struct identity *identity = find_identity(worker, announced->name);
+
+    if (identity != NULL)
+        identity_update(identity, client, announced);
+}
+
+static void link_gone(void *arg, size_t group, const struct error *reason)
+{
+    struct worker *worker = arg;
+    const struct groups_one *one = &worker->shared->groups->items[group];
+
+    for (size_t i = 0; i < one->config.n_identities; i++) {
+        struct identity *identity = find_identity(worker, one->identities[i].name);
+
+        if (identity != NULL)
+            identity_gone(identity, reason);
+    }
+}
+
+static void link_wanted(void *arg, size_t group)
+{
+    struct worker *worker = arg;
+
+    worker->shared->link_lost(worker->shared->arg, worker->index, group);
+}
+
+static const struct worker_link_events link_events = {identity_announced, link_gone, link_wanted};
+
+static result make_identities(struct worker *worker, struct error *err)
+{
+    const struct settings *settings = worker->shared->settings;
+
+    worker->identities = calloc(settings->n_identities + 1, sizeof(*worker->identities));
+    worker->links = calloc(worker->shared->groups->n + 1, sizeof(*worker->links));
+    if (worker->identities == NULL || worker->links == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    for (size_t i = 0; i < settings->n_identities; i++) {
+        worker->identities[i] = identity_new(worker->libctx, settings->identities[i]->section->title, err);
+        if (worker->identities[i] == NULL)
+            return ERROR_INTERNAL;
+    }
+    for (size_t i = 0; i < worker->shared->groups->n; i++)
+        worker_link_init(&worker->links[i], worker->loop, i, &link_events, worker);
+    return ERROR_NONE;
+}
+
+/* Without a trust file the agent uses the system's store; the gateway asks for none then. */
+static result load_trust(struct worker *worker, const struct settings_service *settings, struct trust **ret,
+                         struct error *err)
+{
+    if (settings->trust == NULL && worker->shared->program->purpose == KEYHOLDER_PURPOSE_SERVER)
+        return ERROR_NONE;
+    return trust_load(settings->trust, libctx_get(worker->libctx), ret, err);
+}
+
+static result make_services(struct worker *worker, struct error *err)
+{
+    const struct settings *settings = worker->shared->settings;
+    result r = ERROR_NONE;
+
+    worker->services = calloc(settings->n_services + 1, sizeof(*worker->services));
+    if (worker->services == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    for (size_t i = 0; i < settings->n_services && r == ERROR_NONE; i++) {
+        const struct settings_service *one = settings->services[i];
+        struct worker_service *service = &worker->services[i];
+
+        *service = (struct worker_service){.worker = worker, .index = i};
+        worker->n_services++;
+        r = load_trust(worker, one, &service->trust, err);
+        if (r == ERROR_NONE)
+            r = worker->shared->program->open(worker, i, &service->service, err);
+        if (r != ERROR_NONE)
+            error_prefix(err, "%s:%u: %s \"%s\"", settings->config->file, one->section->line,
+                         one->section->schema->name, one->section->title);
+    }
+    return r;
+}
+
+struct worker *worker_new(struct worker_shared *shared, unsigned index, struct error *err)
+{
+    struct worker *worker = calloc(1, sizeof(*worker));
+
+    if (worker == NULL) {
+        (void)error_set(err, ERROR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    worker->shared = shared;
+    worker->index = index;
+    worker->loop = loop_new(err);
+    if (worker->loop == NULL)
+        goto err0;
+    worker->libctx = libctx_new(err);
+    if (worker->libctx == NULL)
+        goto err0;
+    if (make_identities(worker, err) != ERROR_NONE || make_services(worker, err) != ERROR_NONE)
+        goto err0;
+    return worker;
+
+err0:
+    worker_free(worker);
+    return NULL;
+}
+
+static void *run(void *arg)
+{
+    struct worker *worker = arg;
+
+    loop_run(worker->loop);
+    return NULL;
+}
+
+result worker_start(struct worker *worker, struct error *err)
+{
+    sigset_t all, before;
+    int r;
+
+    /* Signals are the main thread's. */
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    r = pthread_create(&worker->thread, NULL, run, worker);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (r != 0)
+        return error_set_errno(err, r, "no thread");
+    worker->started = true;
+    return ERROR_NONE;
+}
+
+static void do_link(void *arg)
+{
+    struct order *order = arg;
+
+    worker_link_connect(&order->worker->links[order->group], order->fd);
+    free(order);
+}
+
+static void accept_problem(void *arg, const struct error *problem)
+{
+    const struct worker_service *service = arg;
+
+    log_warning("cannot accept connections",
+                LOG_TEXT("service", worker_settings(service->worker, service->index)->section->title),
+                LOG_TEXT("reason", problem->text));
+}
+
+static void accepted(void *arg, int fd, const struct address_socket *peer)
+{
+    const struct worker_service *service = arg;
+
+    service->worker->shared->program->accepted(service->service, fd, peer);
+}
+
+static void do_go(void *arg)
+{
+    struct worker *worker = arg;
+
+    for (size_t i = 0; i < worker->n_services && !worker->draining; i++) {
+        struct worker_service *service = &worker->services[i];
+        const struct worker_shared_service *shared = &worker->shared->services[i];
+        struct listener_config config = {.loop = worker->loop,
+                                         .fds = shared->fds,
+                                         .n_fds = shared->n_fds,
+                                         .accepted = accepted,
+                                         .problem = accept_problem,
+                                         .arg = service};
+        struct error err = ERROR_INIT;
+
+        if (service->listener == NULL && shared->n_fds > 0)
+            service->listener = listener_new(&config, &err);
+        if (err.category != ERROR_NONE)
+            log_error("cannot accept connections", LOG_TEXT("reason", err.text));
+    }
+}
+
+static void stop_accepting(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->n_services; i++) {
+        listener_free(worker->services[i].listener);
+        worker->services[i].listener = NULL;
+    }
+}
+
+static void do_drain(void *arg)
+{
+    struct worker *worker = arg;
+
+    worker->draining = true;
+    stop_accepting(worker);
+    report_idle(worker);
+}
+
+static void close_services(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->n_services; i++) {
+        if (worker->services[i].service != NULL)
+            worker->shared->program->close(worker->services[i].service);
+        worker->services[i].service = NULL;
+    }
+}
+
+static void do_abort(void *arg)
+{
+    struct worker *worker = arg;
+
+    worker->draining = true;
+    stop_accepting(worker);
+    close_services(worker);
+    report_idle(worker);
+}
+
+result worker_post_link(struct worker *worker, size_t group, int fd, struct error *err)
+{
+    struct order *order = malloc(sizeof(*order));
+    result r = ERROR_INTERNAL;
+
+    if (order != NULL) {
+        *order = (struct order){.worker = worker, .group = group, .fd = fd};
+        r = loop_post(worker->loop, do_link, order, err);
+    }
+    if (r != ERROR_NONE) {
+        free(order);
+        (void)close(fd);
+    }
+    return r;
+}
+
+result worker_post_go(struct worker *worker, struct error *err)
+{
+    return loop_post(worker->loop, do_go, worker, err);
+}
+
+result worker_post_drain(struct worker *worker, struct error *err)
+{
+    return loop_post(worker->loop, do_drain, worker, err);
+}
+
+result worker_post_abort(struct worker *worker, struct error *err)
+{
+    return loop_post(worker->loop, do_abort, worker, err);
+}
+
+void worker_free(struct worker *worker)
+{
+    if (worker == NULL)
+        return;
+    if (worker->started) {
+        loop_stop(worker->loop);
+        (void)pthread_join(worker->thread, NULL);
+    }
+    stop_accepting(worker);
+    close_services(worker);
+    for (size_t i = 0; worker->links != NULL && i < worker->shared->groups->n; i++)
+        worker_link_close(&worker->links[i]);
+    for (size_t i = 0; i < worker->n_services; i++)
+        trust_free(worker->services[i].trust);
+    for (size_t i = 0; worker->identities != NULL && i < worker->shared->settings->n_identities; i++)
+        identity_free(worker->identities[i]);
+    free(worker->services);
+    free(worker->links);
+    free(worker->identities);
+    libctx_free(worker->libctx);
+    loop_free(worker->loop);
+    free(worker);
+}
