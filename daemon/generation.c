@@ -3,8 +3,8 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/channel.h"
-#include "daemon/child.h"
 #include "daemon/network.h"
+#include "daemon/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -118,7 +118,7 @@ static result spawn(struct generation *generation, struct error *err)
 
 static result hand_over(struct generation *generation, struct error *err)
 {
-    const struct plan *plan = generation->config.plan;
+    const struct blueprint *plan = generation->config.plan;
     struct channel_message message = {.kind = CHANNEL_CONFIG, .a = generation->workers, .n_fds = 1};
     result r;
 
@@ -232,7 +232,7 @@ struct generation *generation_new(const struct generation_config *config, struct
         return NULL;
     }
     generation->config = *config;
-    (void)plan_ref(config->plan);
+    (void)blueprint_ref(config->plan);
     generation->control = -1;
     generation->workers = settings_workers(config->plan->settings);
     generation->timer = loop_timer_new(config->loop, too_late, generation, err);
@@ -251,7 +251,7 @@ err0:
     return NULL;
 }
 
-const struct plan *generation_plan(const struct generation *generation)
+const struct blueprint *generation_plan(const struct generation *generation)
 {
     return generation->config.plan;
 }
@@ -287,14 +287,14 @@ void generation_reap(struct generation *generation)
 {
     int status = 0;
 
-    if (generation->pid <= 0 || !child_has_ended(generation->pid, &status))
+    if (generation->pid <= 0 || !process_has_ended(generation->pid, &status))
         return;
     generation->pid = 0;
     if (generation->watch != NULL)
         control_ready(generation, LOOP_READ); /* what it said last */
     close_control(generation);
     generation->config.events->ended(generation->config.arg, generation, &generation->reason,
-                                     child_exit_status(status));
+                                     process_exit_status(status));
 }
 
 void generation_free(struct generation *generation)
@@ -303,7 +303,7 @@ void generation_free(struct generation *generation)
         return;
     loop_timer_free(generation->timer);
     close_control(generation);
-    child_end(generation->pid);
-    plan_free(generation->config.plan);
+    process_end(generation->pid);
+    blueprint_free(generation->config.plan);
     free(generation);
 }

@@ -5,7 +5,7 @@
 #ifndef TOKENTLS_DAEMON_GENERATION_H
 #define TOKENTLS_DAEMON_GENERATION_H
 
-#include "daemon/plan.h"
+#include "daemon/blueprint.h"
 #include "net/listener.h"
 #include "net/loop.h"
 
@@ -26,7 +26,7 @@ struct generation_events {
 struct generation_config {
     struct loop *loop;
     const struct program *program;
-    struct plan *plan;                               /* referenced */
+    struct blueprint *plan;                          /* referenced */
     const struct listener_sockets *const *listeners; /* by number of the service; used during the call only */
     const struct generation_events *events;          /* static */
     void *arg;
@@ -35,7 +35,7 @@ struct generation_config {
 /* Start the process and hand over configuration and listeners. NULL with *err set on failure. */
 MUST_USE struct generation *generation_new(const struct generation_config *config, struct error *err);
 
-const struct plan *generation_plan(const struct generation *generation);
+const struct blueprint *generation_plan(const struct generation *generation);
 unsigned generation_workers(const struct generation *generation);
 bool generation_is_ready(const struct generation *generation);
 

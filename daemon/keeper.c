@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/backoff.h"
-#include "daemon/child.h"
+#include "daemon/process.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -69,7 +69,7 @@ static void control_ready(void *arg, unsigned events)
 
 static result start(struct keeper *keeper, struct error *err)
 {
-    const struct plan *plan = keeper->config.plan;
+    const struct blueprint *plan = keeper->config.plan;
     struct keyholder_start_options options = {.pin = keeper->config.pin,
                                               .uid = plan->has_keyholder_user ? plan->keyholder_user.uid : (uid_t)-1,
                                               .gid = plan->has_keyholder_user ? plan->keyholder_user.gid : (gid_t)-1,
@@ -87,7 +87,7 @@ static result start(struct keeper *keeper, struct error *err)
     keeper->watch = loop_watch_new(keeper->config.loop, process.control, control_ready, keeper, err);
     if (keeper->watch == NULL) {
         close_control(keeper);
-        child_end(keeper->process.pid);
+        process_end(keeper->process.pid);
         keeper->process.pid = 0;
         return ERROR_INTERNAL;
     }
@@ -117,7 +117,7 @@ struct keeper *keeper_new(const struct keeper_config *config, struct error *err)
         return NULL;
     }
     keeper->config = *config;
-    (void)plan_ref(config->plan);
+    (void)blueprint_ref(config->plan);
     keeper->group = &config->plan->groups.items[config->group];
     keeper->process.control = -1;
     keeper->timer = loop_timer_new(config->loop, start_again, keeper, err);
@@ -148,13 +148,13 @@ void keeper_reap(struct keeper *keeper)
     uint64_t delay;
     int status = 0;
 
-    if (keeper->process.pid <= 0 || !child_has_ended(keeper->process.pid, &status))
+    if (keeper->process.pid <= 0 || !process_has_ended(keeper->process.pid, &status))
         return;
     keeper->process.pid = 0;
     if (keeper->watch != NULL)
         control_ready(keeper, LOOP_READ); /* what it said last */
     close_control(keeper);
-    status = child_exit_status(status);
+    status = process_exit_status(status);
     if (status == error_exit_status(ERROR_PIN)) {
         log_error("a keyholder has ended for want of a PIN and is not started again",
                   LOG_TEXT("identity", keeper->group->identities[0].name));
@@ -174,7 +174,7 @@ void keeper_free(struct keeper *keeper)
         return;
     loop_timer_free(keeper->timer);
     close_control(keeper);
-    child_end(keeper->process.pid);
-    plan_free(keeper->config.plan);
+    process_end(keeper->process.pid);
+    blueprint_free(keeper->config.plan);
     free(keeper);
 }

@@ -5,7 +5,7 @@
 #ifndef TOKENTLS_DAEMON_KEEPER_H
 #define TOKENTLS_DAEMON_KEEPER_H
 
-#include "daemon/plan.h"
+#include "daemon/blueprint.h"
 #include "net/loop.h"
 
 struct keeper;
@@ -19,7 +19,7 @@ struct keeper_events {
 
 struct keeper_config {
     struct loop *loop;
-    struct plan *plan; /* referenced */
+    struct blueprint *plan; /* referenced */
     size_t group;
     const struct secret *pin;           /* borrowed; NULL: none was taken */
     const struct keeper_events *events; /* static */

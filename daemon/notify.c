@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -77,11 +77,11 @@ static const char *or_nothing(const char *text)
         .key = (k), .kind = (given) ? LOG_FIELD_NUMBER : LOG_FIELD_TEXT, .number = (int64_t)(v)                        \
     }
 
-void record_write(const struct record *record, enum record_result result, const char *reason)
+void record_write(const struct record *record, enum record_result end, const char *reason)
 {
     bool tls = record->has_tls;
     enum log_level level =
-        result == RECORD_CLOSED || result == RECORD_IDLE || result == RECORD_ENDED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+        end == RECORD_CLOSED || end == RECORD_IDLE || end == RECORD_ENDED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
 
     if (!log_enabled(level))
         return;
@@ -107,7 +107,7 @@ void record_write(const struct record *record, enum record_result result, const 
                   LOG_NUMBER("bytes_in", record->totals.a_to_b),
                   LOG_NUMBER("bytes_out", record->totals.b_to_a),
                   LOG_NUMBER("ms", (clock_monotonic_us() - record->started_us) / 1000),
-                  LOG_TEXT("result", result_names[result]),
+                  LOG_TEXT("result", result_names[end]),
                   LOG_TEXT("reason", reason),
                   {0},
               });

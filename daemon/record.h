@@ -43,6 +43,6 @@ void record_note_tls(struct record *record, const struct connection_info *info);
 enum record_result record_result_of(const struct error *err);
 
 /* Write the line; `reason` may be NULL. */
-void record_write(const struct record *record, enum record_result result, const char *reason);
+void record_write(const struct record *record, enum record_result end, const char *reason);
 
 #endif

@@ -47,8 +47,8 @@ static struct sockets_one *open_one(struct sockets *sockets, const struct settin
     return one;
 }
 
-result sockets_acquire(struct sockets *sockets, const struct plan *plan, const struct listener_sockets *const **ret,
-                       struct error *err)
+result sockets_acquire(struct sockets *sockets, const struct blueprint *plan,
+                       const struct listener_sockets *const **ret, struct error *err)
 {
     size_t n = plan->settings->n_services;
     const struct listener_sockets **list = calloc(n + 1, sizeof(*list));

@@ -2,7 +2,7 @@
 #ifndef TOKENTLS_DAEMON_SOCKETS_H
 #define TOKENTLS_DAEMON_SOCKETS_H
 
-#include "daemon/plan.h"
+#include "daemon/blueprint.h"
 #include "net/listener.h"
 
 /* Zero it first; free it with sockets_free(). */
@@ -15,7 +15,7 @@ struct sockets {
  * (ERROR_CONFIG or ERROR_IO, with FILE:LINE) what was opened is closed again. *ret is an array, to be given to
  * sockets_release().
  */
-MUST_USE result sockets_acquire(struct sockets *sockets, const struct plan *plan,
+MUST_USE result sockets_acquire(struct sockets *sockets, const struct blueprint *plan,
                                 const struct listener_sockets *const **ret, struct error *err);
 
 /* Give them back; what nobody uses is closed. `n` is the plan's number of services. NULL is allowed. */

@@ -32,7 +32,7 @@ struct kept {
 /* A configuration in use: its network process, sockets and, by number of the group, its keyholders. */
 struct running {
     struct running *next; /* of those that drain */
-    struct plan *plan;
+    struct blueprint *plan;
     struct generation *generation; /* NULL while it is restarted */
     const struct listener_sockets *const *listeners;
     struct kept **keepers;
@@ -83,7 +83,7 @@ static void free_running(struct supervisor *supervisor, struct running *running)
     generation_free(running->generation);
     sockets_release(&supervisor->sockets, running->listeners, running->plan->settings->n_services);
     free(running->keepers);
-    plan_free(running->plan);
+    blueprint_free(running->plan);
     free(running);
 }
 
@@ -206,7 +206,7 @@ static struct secret *find_pin(const struct supervisor *supervisor, const char *
 }
 
 /* Take what can be read once, before any process is started that could inherit it. */
-static result take_pins(struct supervisor *supervisor, const struct plan *plan, struct error *err)
+static result take_pins(struct supervisor *supervisor, const struct blueprint *plan, struct error *err)
 {
     for (size_t i = 0; i < plan->groups.n; i++) {
         const char *source = plan->groups.items[i].config.pin_source;
@@ -237,7 +237,7 @@ static result take_pins(struct supervisor *supervisor, const struct plan *plan, 
 }
 
 /* A keyholder that serves the group: a running one of the same definition, or a new one. */
-static struct kept *get_keeper(struct supervisor *supervisor, struct plan *plan, size_t group, struct error *err)
+static struct kept *get_keeper(struct supervisor *supervisor, struct blueprint *plan, size_t group, struct error *err)
 {
     const struct groups_one *one = &plan->groups.items[group];
     struct keeper_config config = {.loop = supervisor->loop,
@@ -416,12 +416,12 @@ static void restart(void *arg)
 }
 
 /* Everything a plan needs, in the order in which it may fail. Takes the plan over. */
-static struct running *start_plan(struct supervisor *supervisor, struct plan *plan, struct error *err)
+static struct running *start_plan(struct supervisor *supervisor, struct blueprint *plan, struct error *err)
 {
     struct running *running = calloc(1, sizeof(*running));
 
     if (running == NULL) {
-        plan_free(plan);
+        blueprint_free(plan);
         (void)error_set(err, ERROR_INTERNAL, "out of memory");
         return NULL;
     }
@@ -455,7 +455,7 @@ static void log_errors(const struct config_errors *errors)
         log_error("more errors", LOG_NUMBER("count", errors->total - errors->n));
 }
 
-static void log_warnings(const struct plan *plan)
+static void log_warnings(const struct blueprint *plan)
 {
     for (size_t i = 0; i < plan->settings->warnings.n; i++)
         log_warning(plan->settings->warnings.text[i]);
@@ -465,7 +465,7 @@ static void reload(struct supervisor *supervisor)
 {
     struct config_errors errors = {0};
     struct error err = ERROR_INIT;
-    struct plan *plan = NULL;
+    struct blueprint *plan = NULL;
 
     if (supervisor->stopping || !supervisor->announced)
         return;
@@ -474,7 +474,7 @@ static void reload(struct supervisor *supervisor)
         return;
     }
     notify_send("RELOADING=1");
-    if (plan_read(supervisor->program, supervisor->file, &errors, &plan, &err) != ERROR_NONE) {
+    if (blueprint_read(supervisor->program, supervisor->file, &errors, &plan, &err) != ERROR_NONE) {
         log_errors(&errors);
         reload_failed(supervisor, err.text);
     } else {
@@ -567,7 +567,7 @@ static result catch_signals(struct supervisor *supervisor, struct error *err)
     return ERROR_NONE;
 }
 
-static result start_all(struct supervisor *supervisor, struct plan *plan, struct error *err)
+static result start_all(struct supervisor *supervisor, struct blueprint *plan, struct error *err)
 {
     supervisor->loop = loop_new(err);
     if (supervisor->loop == NULL)
@@ -587,7 +587,7 @@ static result start_all(struct supervisor *supervisor, struct plan *plan, struct
     return supervisor->current == NULL ? err->category : ERROR_NONE;
 
 err0:
-    plan_free(plan);
+    blueprint_free(plan);
     return err->category;
 }
 
@@ -623,11 +623,11 @@ int supervisor_run(const struct program *program, const char *file)
     struct supervisor supervisor = {.program = program, .file = file};
     struct config_errors errors = {0};
     struct error err = ERROR_INIT;
-    struct plan *plan = NULL;
+    struct blueprint *plan = NULL;
     int status;
 
     log_setup(program->name, LOG_LEVEL_INFO, LOG_FORMAT_TEXT, getenv("JOURNAL_STREAM") != NULL);
-    if (plan_read(program, file, &errors, &plan, &err) != ERROR_NONE) {
+    if (blueprint_read(program, file, &errors, &plan, &err) != ERROR_NONE) {
         log_errors(&errors);
         if (errors.n == 0)
             log_error(err.text);
@@ -653,8 +653,8 @@ int supervisor_check(const struct program *program, const char *file)
 {
     struct config_errors errors = {0};
     struct error err = ERROR_INIT;
-    struct plan *plan = NULL;
-    result r = plan_read(program, file, &errors, &plan, &err);
+    struct blueprint *plan = NULL;
+    result r = blueprint_read(program, file, &errors, &plan, &err);
 
     if (r == ERROR_NONE) {
         network_check_files(program, plan->settings, &errors);
@@ -667,7 +667,7 @@ int supervisor_check(const struct program *program, const char *file)
         (void)fprintf(stderr, "%s\n", err.text);
     if (r == ERROR_NONE && errors.total > 0)
         r = ERROR_CONFIG;
-    plan_free(plan);
+    blueprint_free(plan);
     config_errors_free(&errors);
     return error_exit_status(r);
 }

@@ -1,31 +1,28 @@
 #include "gateway/config.h"
 
-#include "base/text.h"
-
 #include <stdlib.h>
 #include <string.h>
-
-#define SERIAL_MAX 32 /* bytes; RFC 5280 4.1.2.2 allows 20, some issuers exceed it */
-#define SPKI_BYTES 32 /* SHA-256 */
 
 static const char *const client_auth_choices[] = {"required", "optional", "none", NULL};
 static const char *const forward_choices[] = {"none", "proxy-v2", NULL};
 static const char *const forward_later[] = {"http", NULL};
 
-#define ALLOW_ROW(n, member, h)                                                                                        \
+#define ALLOW_ROW(n, kind, h)                                                                                          \
     {                                                                                                                  \
-        .name = (n), .type = CONFIG_LIST, .offset = offsetof(struct gateway_config_allow, member), .help = (h)         \
+        .name = (n), .type = CONFIG_LIST, .offset = offsetof(struct gateway_config_allow, kinds[kind]), .help = (h)    \
     }
 
 static const struct config_option allow_options[] = {
-    ALLOW_ROW("cn", cn, "Common names of the subject."),
-    ALLOW_ROW("ou", ou, "Organizational units of the subject."),
-    ALLOW_ROW("dns", dns, "DNS names of the subject alternative name."),
-    ALLOW_ROW("uri", uri, "URIs of the subject alternative name."),
-    ALLOW_ROW("email", email, "Mail addresses of the subject alternative name."),
-    ALLOW_ROW("issuer", issuer, "Issuer names in RFC 2253 form, such as \"CN=Issuing CA,O=Example\"."),
-    ALLOW_ROW("serial", serial, "Serial numbers in hex. Name the issuer too: serials are unique per issuer only."),
-    ALLOW_ROW("spki-sha256", spki_sha256, "SHA-256 of the public key (SubjectPublicKeyInfo) in hex."),
+    ALLOW_ROW("cn", AUTHORISE_CN, "Common names of the subject."),
+    ALLOW_ROW("ou", AUTHORISE_OU, "Organizational units of the subject."),
+    ALLOW_ROW("dns", AUTHORISE_DNS, "DNS names of the subject alternative name."),
+    ALLOW_ROW("uri", AUTHORISE_URI, "URIs of the subject alternative name."),
+    ALLOW_ROW("email", AUTHORISE_EMAIL, "Mail addresses of the subject alternative name."),
+    ALLOW_ROW("issuer", AUTHORISE_ISSUER, "Issuer names in RFC 2253 form, such as \"CN=Issuing CA,O=Example\"."),
+    ALLOW_ROW("serial", AUTHORISE_SERIAL,
+              "Serial numbers in hex. Name the issuer too: serials are unique per issuer only."),
+    ALLOW_ROW("spki-sha256", AUTHORISE_SPKI_SHA256,
+              "SHA-256 of the public key (SubjectPublicKeyInfo) in hex or base64."),
     {.name = NULL},
 };
 
@@ -118,12 +115,12 @@ const struct config_schema gateway_config_schema = {
     .sections = sections,
 };
 
-const struct gateway_config_allow *gateway_config_allow_block(const struct gateway_config_gateway *gateway,
-                                                              size_t index)
+const struct config_list *gateway_config_allowed(const struct gateway_config_gateway *gateway, size_t block,
+                                                 enum authorise_kind kind)
 {
-    const struct config_section *section = gateway->service.section;
+    const struct gateway_config_allow *allow = gateway->service.section->sections[block].values;
 
-    return index < section->n_sections ? section->sections[index].values : NULL;
+    return &allow->kinds[kind];
 }
 
 static void check_own_key(const struct gateway_config_gateway *gateway, struct config_errors *errors)
@@ -168,30 +165,24 @@ static void check_client_auth(struct gateway_config_gateway *gateway, struct con
                           "allow-any-valid = true makes the allow blocks meaningless; give one of them");
 }
 
-static void check_hex(const struct config_section *section, const char *option, const struct config_list *list,
-                      size_t size, struct config_errors *errors)
-{
-    for (size_t i = 0; i < list->n; i++) {
-        uint8_t bytes[SERIAL_MAX];
-        size_t length = 0;
-
-        if (!text_parse_hex(list->items[i], bytes, sizeof(bytes), &length) || length == 0 ||
-            (size != 0 && length != size))
-            config_errors_add(errors, config_line(section, option), "%s must be hex%s, not \"%s\"", option,
-                              size != 0 ? " of 32 bytes" : "", list->items[i]);
-    }
-}
-
 static void check_allow(const struct config_section *section, struct config_errors *errors)
 {
     const struct gateway_config_allow *allow = section->values;
+    size_t n = 0;
 
-    if (allow->cn.n + allow->ou.n + allow->dns.n + allow->uri.n + allow->email.n + allow->issuer.n + allow->serial.n +
-            allow->spki_sha256.n ==
-        0)
+    for (enum authorise_kind kind = 0; kind < AUTHORISE_KINDS; kind++) {
+        const char *name = authorise_kind_name(kind);
+
+        n += allow->kinds[kind].n;
+        for (size_t i = 0; i < allow->kinds[kind].n; i++) {
+            struct error err = ERROR_INIT;
+
+            if (authorise_check_value(kind, allow->kinds[kind].items[i], &err) != ERROR_NONE)
+                config_errors_add(errors, config_line(section, name), "%s: %s", name, err.text);
+        }
+    }
+    if (n == 0)
         config_errors_add(errors, section->line, "an allow block without a value matches nobody");
-    check_hex(section, "serial", &allow->serial, 0, errors);
-    check_hex(section, "spki-sha256", &allow->spki_sha256, SPKI_BYTES, errors);
 }
 
 void gateway_config_check(const struct config *config, struct config_errors *errors, struct settings *ret)

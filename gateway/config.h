@@ -3,11 +3,12 @@
 #define TOKENTLS_GATEWAY_CONFIG_H
 
 #include "daemon/settings.h"
+#include "gateway/authorise.h"
 #include "tls/context.h"
 
 /* Section allow: each list that is not empty must match; a caller that fits any block is let in. */
 struct gateway_config_allow {
-    struct config_list cn, ou, dns, uri, email, issuer, serial, spki_sha256;
+    struct config_list kinds[AUTHORISE_KINDS];
 };
 
 enum gateway_config_forward { GATEWAY_CONFIG_FORWARD_NONE, GATEWAY_CONFIG_FORWARD_PROXY_V2 };
@@ -29,8 +30,8 @@ extern const struct config_schema gateway_config_schema;
 /* Collect and check a parsed configuration; see settings_collect(). */
 void gateway_config_check(const struct config *config, struct config_errors *errors, struct settings *ret);
 
-/* The allow blocks of a gateway: the `index`-th, or NULL past the last. */
-const struct gateway_config_allow *gateway_config_allow_block(const struct gateway_config_gateway *gateway,
-                                                              size_t index);
+/* What the `block`-th allow block (below service.section->n_sections) says of one kind. */
+const struct config_list *gateway_config_allowed(const struct gateway_config_gateway *gateway, size_t block,
+                                                 enum authorise_kind kind);
 
 #endif

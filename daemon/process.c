@@ -1,4 +1,4 @@
-#include "daemon/child.h"
+#include "daemon/process.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-bool child_has_ended(pid_t pid, int *ret_status)
+bool process_has_ended(pid_t pid, int *ret_status)
 {
     int status = 0;
     pid_t r;
@@ -21,7 +21,7 @@ bool child_has_ended(pid_t pid, int *ret_status)
     return true;
 }
 
-void child_end(pid_t pid)
+void process_end(pid_t pid)
 {
     int status, fd;
 
@@ -32,7 +32,7 @@ void child_end(pid_t pid)
     if (fd >= 0) {
         struct pollfd ended = {.fd = fd, .events = POLLIN};
 
-        (void)poll(&ended, 1, CHILD_PATIENCE_MS);
+        (void)poll(&ended, 1, PROCESS_PATIENCE_MS);
         (void)close(fd);
     }
     (void)kill(pid, SIGKILL);
@@ -40,7 +40,7 @@ void child_end(pid_t pid)
         ;
 }
 
-int child_exit_status(int status)
+int process_exit_status(int status)
 {
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }

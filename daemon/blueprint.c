@@ -1,4 +1,4 @@
-#include "daemon/plan.h"
+#include "daemon/blueprint.h"
 
 #include "base/file.h"
 #include "daemon/config_text.h"
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static result find_users(struct plan *plan, struct config_errors *errors)
+static result find_users(struct blueprint *plan, struct config_errors *errors)
 {
     const struct settings_global *global = plan->settings->global;
     const struct config_section *top = &plan->config->top;
@@ -26,12 +26,12 @@ static result find_users(struct plan *plan, struct config_errors *errors)
     return errors->total == 0 ? ERROR_NONE : ERROR_CONFIG;
 }
 
-result plan_read(const struct program *program, const char *file, struct config_errors *errors, struct plan **ret,
-                 struct error *err)
+result blueprint_read(const struct program *program, const char *file, struct config_errors *errors,
+                      struct blueprint **ret, struct error *err)
 {
     struct file_content content = {0};
     struct config_source source = {.file = file, .expand = true};
-    struct plan *plan = calloc(1, sizeof(*plan));
+    struct blueprint *plan = calloc(1, sizeof(*plan));
     result r;
 
     errors->file = file;
@@ -64,17 +64,17 @@ result plan_read(const struct program *program, const char *file, struct config_
 
 err0:
     file_content_free(&content);
-    plan_free(plan);
+    blueprint_free(plan);
     return r;
 }
 
-struct plan *plan_ref(struct plan *plan)
+struct blueprint *blueprint_ref(struct blueprint *plan)
 {
     plan->references++;
     return plan;
 }
 
-void plan_free(struct plan *plan)
+void blueprint_free(struct blueprint *plan)
 {
     if (plan == NULL || --plan->references > 0)
         return;

@@ -2,13 +2,13 @@
  * One configuration as the supervisor holds it: the settings with the keyholders they ask for. Shared by reference
  * count between a network process and the keyholders, whose strings it owns. Supervisor only.
  */
-#ifndef TOKENTLS_DAEMON_PLAN_H
-#define TOKENTLS_DAEMON_PLAN_H
+#ifndef TOKENTLS_DAEMON_BLUEPRINT_H
+#define TOKENTLS_DAEMON_BLUEPRINT_H
 
 #include "daemon/groups.h"
 #include "daemon/program.h"
 
-struct plan {
+struct blueprint {
     struct config *config;
     struct settings *settings;
     struct groups groups;
@@ -21,12 +21,12 @@ struct plan {
  * Read `file` (NULL and "-" are not special), expand, parse and check it. Each error goes to `errors`. ERROR_CONFIG or
  * ERROR_IO (unreadable; *err says it). *ret has one reference, the caller's.
  */
-MUST_USE result plan_read(const struct program *program, const char *file, struct config_errors *errors,
-                          struct plan **ret, struct error *err);
+MUST_USE result blueprint_read(const struct program *program, const char *file, struct config_errors *errors,
+                               struct blueprint **ret, struct error *err);
 
-struct plan *plan_ref(struct plan *plan);
+struct blueprint *blueprint_ref(struct blueprint *plan);
 
 /* NULL is allowed. */
-void plan_free(struct plan *plan);
+void blueprint_free(struct blueprint *plan);
 
 #endif
