@@ -36,7 +36,7 @@ static void close_control(struct keeper *keeper)
 static void report_state(struct keeper *keeper, const struct keyholder_event *event)
 {
     if (event->category == ERROR_NONE)
-        log_info("identity is ready", LOG_TEXT("identity", event->identity));
+        log_debug("identity is ready", LOG_TEXT("identity", event->identity));
     else
         log_warning("identity cannot be used", LOG_TEXT("identity", event->identity),
                     LOG_TEXT("kind", error_category_name(event->category)), LOG_TEXT("reason", event->text));

@@ -161,6 +161,23 @@ static void keeper_started(void *arg, struct keeper *keeper)
         link_keeper(one, keeper);
 }
 
+/* With the port that port 0 has become. */
+static void log_listening(const struct running *running)
+{
+    for (size_t i = 0; i < running->plan->settings->n_services; i++) {
+        const struct config_section *section = running->plan->settings->services[i]->section;
+
+        for (size_t k = 0; k < running->listeners[i]->n; k++) {
+            struct address_socket address;
+            char text[ADDRESS_TEXT_MAX];
+
+            if (address_of_socket(running->listeners[i]->fds[k], &address, NULL) == ERROR_NONE)
+                log_notice("listening", LOG_TEXT(section->schema->name, section->title),
+                           LOG_TEXT("address", address_socket_text(&address, text, sizeof(text))));
+        }
+    }
+}
+
 static void announce(struct supervisor *supervisor)
 {
     if (supervisor->announced || supervisor->waiting_tokens > 0 || supervisor->current == NULL ||
@@ -168,6 +185,7 @@ static void announce(struct supervisor *supervisor)
         return;
     supervisor->announced = true;
     generation_go(supervisor->current->generation);
+    log_listening(supervisor->current);
     log_notice("started", LOG_TEXT("config", supervisor->file));
     notify_send("READY=1");
 }
@@ -314,6 +332,7 @@ static void generation_ready(void *arg, struct generation *generation)
         supervisor->next = NULL;
         program_setup_log(supervisor->program, running->plan->settings);
         generation_go(generation);
+        log_listening(running);
         retire(supervisor, old);
         sweep(supervisor);
         log_notice("reloaded", LOG_TEXT("config", supervisor->file));

@@ -160,9 +160,9 @@ static const struct bad bad_gateway[] = {
     {GATEWAY_HEAD GATEWAY_KEY "client-auth = \"requierd\" }\n", "x.conf:3: ", "did you mean \"required\"?"},
     {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\"\nallow { } }\n", "x.conf:4: ", "matches nobody"},
     {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\"\nallow {\nserial = \"xyz\" } }\n",
-     "x.conf:5: ", "serial must be hex"},
+     "x.conf:5: ", "serial: "},
     {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\"\nallow {\nspki-sha256 = \"0011\" } }\n",
-     "x.conf:5: ", "hex of 32 bytes"},
+     "x.conf:5: ", "spki-sha256: "},
     {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\"\nallow {\ncnn = \"0011\" } }\n",
      "x.conf:5: ", "unknown option \"cnn\" in section allow; did you mean \"cn\"?"},
     {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\" allow-any-valid = true\nforward = \"http\" }\n",
@@ -440,7 +440,7 @@ static void test_samples(void **state)
 
 static void check_documented(const struct config_schema *schema, const char *docs)
 {
-    char row[256], type[256];
+    char row[1024], type[256];
 
     for (const struct config_option *o = schema->options; o->name != NULL; o++) {
         for (char *at = config_describe_type(o, type, sizeof(type)); (at = strchr(at, '|')) != NULL; at++)
