@@ -1,0 +1,82 @@
+/* Allow rules over arbitrary certificates, and distinguished names of the configuration. */
+#include "gateway/authorise.h"
+#include "gateway/distinguished_name.h"
+
+#include <openssl/err.h>
+#include <openssl/x509.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct authorise *rules(void)
+{
+    static const char *const texts[AUTHORISE_KINDS][1] = {
+        {"alice"},
+        {"Treasury"},
+        {"client.example"},
+        {"spiffe://example/client"},
+        {"alice@example.com"},
+        {"CN=Issuing CA,O=Example"},
+        {"0102ff"},
+        {"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
+    };
+    static struct authorise *made;
+    struct allow_rule blocks[AUTHORISE_KINDS] = {0};
+
+    if (made != NULL)
+        return made;
+    for (int kind = 0; kind < AUTHORISE_KINDS; kind++)
+        blocks[kind].kinds[kind] = (struct allow_values){texts[kind], 1};
+    if (authorise_new(blocks, AUTHORISE_KINDS, &made, NULL) != ERROR_NONE)
+        abort();
+    return made;
+}
+
+static void check_certificate(const uint8_t *data, size_t size)
+{
+    const unsigned char *at = data;
+    X509 *leaf = d2i_X509(NULL, &at, (long)size);
+    struct error err = ERROR_INIT;
+
+    if (leaf != NULL) {
+        result outcome = authorise_check(rules(), leaf, &err);
+
+        if (outcome != ERROR_NONE && err.text[0] == '\0')
+            abort();
+    }
+    X509_free(leaf);
+    ERR_clear_error();
+}
+
+static void check_name(const uint8_t *data, size_t size)
+{
+    char *text = malloc(size + 1);
+    X509_NAME *name = NULL;
+    struct error err = ERROR_INIT;
+
+    if (text == NULL)
+        return;
+    if (size > 0)
+        memcpy(text, data, size);
+    text[size] = '\0';
+    if (distinguished_name_parse(text, &name, &err) == ERROR_NONE) {
+        if (X509_NAME_cmp(name, name) != 0)
+            abort();
+    } else if (err.category == ERROR_NONE || name != NULL) {
+        abort();
+    }
+    X509_NAME_free(name);
+    ERR_clear_error();
+    free(text);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size > 0 && data[0] == 0x30) /* a SEQUENCE */
+        check_certificate(data, size);
+    else
+        check_name(data, size);
+    return 0;
+}
