@@ -1,7 +1,7 @@
 #include "gateway/authorise.h"
 
 #include "base/text.h"
-#include "gateway/distinguished_name.h"
+#include "gateway/allow_value.h"
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -13,21 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VALUE_TEXT_MAX 4096
-#define DNS_NAME_MAX 253
-#define SERIAL_BYTES_MAX 64       /* RFC 5280 4.1.2.2 allows 20 */
-#define SPKI_BASE64_CHARACTERS 44 /* of 32 bytes */
-#define SHOWN_NAMES_MAX 4         /* of a certificate, in a refusal */
-
-/* One side of a comparison: bytes in the form in which equal means equal. An issuer is a name instead. */
-struct value {
-    uint8_t *bytes; /* owned */
-    size_t length;
-    X509_NAME *name; /* owned */
-};
+#define SHOWN_NAMES_MAX 4 /* of a certificate, in a refusal */
 
 struct values {
-    struct value *values; /* owned */
+    struct allow_value *values; /* owned */
     size_t n;
 };
 
@@ -40,201 +29,25 @@ struct authorise {
     size_t n;
 };
 
-static void lower(uint8_t *bytes, size_t length)
-{
-    for (size_t i = 0; i < length; i++) {
-        if (bytes[i] >= 'A' && bytes[i] <= 'Z')
-            bytes[i] = (uint8_t)(bytes[i] - 'A' + 'a');
-    }
-}
-
-/* What differs in case only counts as equal: a whole DNS name, the part of an address after its last '@'. */
-static void fold(enum authorise_kind kind, uint8_t *bytes, size_t length)
-{
-    const uint8_t *at;
-
-    if (kind == AUTHORISE_DNS)
-        lower(bytes, length);
-    if (kind == AUTHORISE_EMAIL && length > 0 && (at = memrchr(bytes, '@', length)) != NULL)
-        lower(bytes + (at - bytes), length - (size_t)(at - bytes));
-}
-
-static result take_bytes(struct value *ret, const void *bytes, size_t length, struct error *err)
-{
-    ret->bytes = malloc(length > 0 ? length : 1);
-    if (ret->bytes == NULL)
-        return error_set(err, ERROR_INTERNAL, "out of memory");
-    if (length > 0)
-        memcpy(ret->bytes, bytes, length);
-    ret->length = length;
-    return ERROR_NONE;
-}
-
-static void value_free(struct value *value)
-{
-    free(value->bytes);
-    X509_NAME_free(value->name);
-    *value = (struct value){0};
-}
-
 static void values_free(struct values *values)
 {
     for (size_t i = 0; i < values->n; i++)
-        value_free(&values->values[i]);
+        allow_value_free(&values->values[i]);
     free(values->values);
     *values = (struct values){0};
 }
 
-/* Values as they are configured */
-
-static result refuse(const char *text, const char *why, struct error *err)
-{
-    char escaped[256];
-
-    text_escape(text, strlen(text), escaped, sizeof(escaped));
-    return error_set(err, ERROR_CONFIG, "\"%s\" %s", escaped, why);
-}
-
-static bool is_printable_ascii(const char *text)
-{
-    for (; *text != '\0'; text++) {
-        if (*text <= ' ' || *text > '~')
-            return false;
-    }
-    return true;
-}
-
-static result parse_exact(enum authorise_kind kind, const char *text, struct value *ret, struct error *err)
-{
-    result failure = take_bytes(ret, text, strlen(text), err);
-
-    if (failure == ERROR_NONE)
-        fold(kind, ret->bytes, ret->length);
-    return failure;
-}
-
-static result parse_dns(enum authorise_kind kind, const char *text, struct value *ret, struct error *err)
-{
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
-    size_t length = strlen(text);
-
-    if (strchr(text, '*') != NULL)
-        return refuse(text, "has a wildcard: each name must be given in full", err);
-    if (strspn(text, allowed) != length)
-        return refuse(text, "is not a DNS name (an international one is written in its xn-- form)", err);
-    if (length > DNS_NAME_MAX || text[0] == '.' || text[length - 1] == '.' || strstr(text, "..") != NULL)
-        return refuse(text, "is not a DNS name", err);
-    return parse_exact(kind, text, ret, err);
-}
-
-static result parse_uri(enum authorise_kind kind, const char *text, struct value *ret, struct error *err)
-{
-    const char *colon = strchr(text, ':');
-
-    if (!is_printable_ascii(text) || colon == NULL || colon == text || colon[1] == '\0')
-        return refuse(text, "is not a URI (SCHEME:...)", err);
-    return parse_exact(kind, text, ret, err);
-}
-
-static result parse_email(enum authorise_kind kind, const char *text, struct value *ret, struct error *err)
-{
-    const char *at = strrchr(text, '@');
-
-    if (!is_printable_ascii(text) || at == NULL || at == text || at[1] == '\0')
-        return refuse(text, "is not an email address", err);
-    return parse_exact(kind, text, ret, err);
-}
-
-static result parse_issuer(enum authorise_kind kind, const char *text, struct value *ret, struct error *err)
-{
-    (void)kind;
-    return distinguished_name_parse(text, &ret->name, err);
-}
-
-static result parse_serial(enum authorise_kind kind, const char *text, struct value *ret, struct error *err)
-{
-    uint8_t bytes[SERIAL_BYTES_MAX];
-    char even[2 * SERIAL_BYTES_MAX + 2];
-    size_t length, zeros = 0;
-
-    (void)kind;
-    if (strchr(text, ':') == NULL && strlen(text) % 2 == 1 && strlen(text) < sizeof(even) - 1) {
-        (void)snprintf(even, sizeof(even), "0%s", text);
-        if (!text_parse_hex(even, bytes, sizeof(bytes), &length))
-            return refuse(text, "is not a serial number in hex", err);
-    } else if (!text_parse_hex(text, bytes, sizeof(bytes), &length) || length == 0) {
-        return refuse(text, "is not a serial number in hex", err);
-    }
-    while (zeros < length && bytes[zeros] == 0)
-        zeros++;
-    return take_bytes(ret, bytes + zeros, length - zeros, err);
-}
-
-/* Only the one base64 form: what decodes must encode to the same text. */
-static bool decode_base64(const char *text, uint8_t out[SHA256_DIGEST_LENGTH])
-{
-    uint8_t bytes[SHA256_DIGEST_LENGTH + 1];
-    uint8_t again[SPKI_BASE64_CHARACTERS + 1];
-
-    if (strlen(text) != SPKI_BASE64_CHARACTERS)
-        return false;
-    if (EVP_DecodeBlock(bytes, (const uint8_t *)text, SPKI_BASE64_CHARACTERS) != (int)sizeof(bytes))
-        return false;
-    (void)EVP_EncodeBlock(again, bytes, SHA256_DIGEST_LENGTH);
-    if (memcmp(again, text, SPKI_BASE64_CHARACTERS) != 0)
-        return false;
-    memcpy(out, bytes, SHA256_DIGEST_LENGTH);
-    return true;
-}
-
-static result parse_spki(enum authorise_kind kind, const char *text, struct value *ret, struct error *err)
-{
-    uint8_t digest[SHA256_DIGEST_LENGTH];
-    size_t length = 0;
-
-    (void)kind;
-    if (!decode_base64(text, digest) &&
-        (!text_parse_hex(text, digest, sizeof(digest), &length) || length != sizeof(digest)))
-        return refuse(text, "is not a SHA-256 hash in hex (64 digits) or base64 (44 characters)", err);
-    return take_bytes(ret, digest, sizeof(digest), err);
-}
-
-static const struct {
-    const char *name;
-    result (*parse)(enum authorise_kind kind, const char *text, struct value *ret, struct error *err);
-} kinds[AUTHORISE_KINDS] = {
-    [AUTHORISE_CN] = {"cn", parse_exact},          [AUTHORISE_OU] = {"ou", parse_exact},
-    [AUTHORISE_DNS] = {"dns", parse_dns},          [AUTHORISE_URI] = {"uri", parse_uri},
-    [AUTHORISE_EMAIL] = {"email", parse_email},    [AUTHORISE_ISSUER] = {"issuer", parse_issuer},
-    [AUTHORISE_SERIAL] = {"serial", parse_serial}, [AUTHORISE_SPKI_SHA256] = {"spki-sha256", parse_spki},
-};
-
 const char *authorise_kind_name(enum authorise_kind kind)
 {
-    return kinds[kind].name;
-}
-
-static result parse_value(enum authorise_kind kind, const char *text, struct value *ret, struct error *err)
-{
-    result failure;
-
-    if (text[0] == '\0')
-        failure = error_set(err, ERROR_CONFIG, "an empty value fits nothing");
-    else if (strlen(text) > VALUE_TEXT_MAX)
-        failure = error_set(err, ERROR_CONFIG, "a value is longer than %d bytes", VALUE_TEXT_MAX);
-    else
-        failure = kinds[kind].parse(kind, text, ret, err);
-    if (failure != ERROR_NONE)
-        error_prefix(err, "%s", kinds[kind].name);
-    return failure;
+    return allow_value_kind_name(kind);
 }
 
 result authorise_check_value(enum authorise_kind kind, const char *value, struct error *err)
 {
-    struct value parsed = {0};
-    result failure = parse_value(kind, value, &parsed, err);
+    struct allow_value parsed = {0};
+    result failure = allow_value_parse(kind, value, &parsed, err);
 
-    value_free(&parsed);
+    allow_value_free(&parsed);
     return failure;
 }
 
@@ -244,12 +57,13 @@ static result take_kind(enum authorise_kind kind, const struct allow_values *fro
     if (from->n == 0)
         return ERROR_NONE;
     if (from->n > AUTHORISE_VALUES_MAX)
-        return error_set(err, ERROR_CONFIG, "%s has more than %d values", kinds[kind].name, AUTHORISE_VALUES_MAX);
+        return error_set(err, ERROR_CONFIG, "%s has more than %d values", authorise_kind_name(kind),
+                         AUTHORISE_VALUES_MAX);
     ret->values = calloc(from->n, sizeof(*ret->values));
     if (ret->values == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
     for (size_t i = 0; i < from->n; i++) {
-        result failure = parse_value(kind, from->values[i], &ret->values[i], err);
+        result failure = allow_value_parse(kind, from->values[i], &ret->values[i], err);
 
         if (failure != ERROR_NONE)
             return failure;
@@ -331,12 +145,10 @@ static result add_presented(struct values *to, enum authorise_kind kind, const v
     }
     if (to->n == AUTHORISE_NAMES_MAX)
         return error_set(err, ERROR_VERIFY, "too many names");
-    failure = take_bytes(&to->values[to->n], bytes, length, err);
-    if (failure != ERROR_NONE)
-        return failure;
-    fold(kind, to->values[to->n].bytes, length);
-    to->n++;
-    return ERROR_NONE;
+    failure = allow_value_set(kind, bytes, length, &to->values[to->n], err);
+    if (failure == ERROR_NONE)
+        to->n++;
+    return failure;
 }
 
 /* A value that has no UTF-8 form fits nothing. */
@@ -469,9 +281,7 @@ static bool fits(const struct values *wanted, const struct values *have)
 {
     for (size_t i = 0; i < wanted->n; i++) {
         for (size_t j = 0; j < have->n; j++) {
-            const struct value *a = &wanted->values[i], *b = &have->values[j];
-
-            if (a->length == b->length && memcmp(a->bytes, b->bytes, a->length) == 0)
+            if (allow_value_equal(&wanted->values[i], &have->values[j]))
                 return true;
         }
     }
@@ -510,8 +320,7 @@ struct reason {
     size_t length;
 };
 
-static void append(struct reason *reason, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void append(struct reason *reason, const char *fmt, ...)
+PRINTF_LIKE(2, 3) static void append(struct reason *reason, const char *fmt, ...)
 {
     size_t room = sizeof(reason->text) - reason->length;
     va_list args;
@@ -542,7 +351,7 @@ static void append_issuer(struct reason *reason, const X509_NAME *issuer)
     BIO_free(memory);
 }
 
-static void append_value(struct reason *reason, enum authorise_kind kind, const struct value *value)
+static void append_value(struct reason *reason, enum authorise_kind kind, const struct allow_value *value)
 {
     char shown[160];
 
@@ -564,10 +373,10 @@ static void append_missing(struct reason *reason, const struct presented *presen
         return;
     }
     if (have->n == 0) {
-        append(reason, "the certificate has no usable %s", kinds[kind].name);
+        append(reason, "the certificate has no usable %s", authorise_kind_name(kind));
         return;
     }
-    append(reason, "%s", kinds[kind].name);
+    append(reason, "%s", authorise_kind_name(kind));
     for (size_t i = 0; i < have->n && i < SHOWN_NAMES_MAX; i++) {
         append(reason, "%s", i > 0 ? "," : "");
         append_value(reason, kind, &have->values[i]);
