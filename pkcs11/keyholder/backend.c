@@ -18,23 +18,20 @@ struct backend {
     struct error open_error;
 };
 
-result backend_new(const struct keyholder_config *config, int pin_descriptor, struct backend **ret, struct error *err)
+struct backend *backend_new(const struct keyholder_config *config, int pin_descriptor, struct error *err)
 {
     struct backend *backend = calloc(1, sizeof(*backend));
-    result res;
 
-    if (backend == NULL)
-        return error_set(err, ERROR_INTERNAL, "out of memory for a token");
-    backend->config = config;
-    if (config->pin_source != NULL) {
-        res = pin_source_new(config->pin_source, pin_descriptor, &backend->pin, err);
-        if (res != ERROR_NONE) {
-            free(backend);
-            return res;
-        }
+    if (backend == NULL) {
+        (void)error_set(err, ERROR_INTERNAL, "out of memory for a token");
+        return NULL;
     }
-    *ret = backend;
-    return ERROR_NONE;
+    backend->config = config;
+    /* what is wrong here is announced like all that keeps the token from being used */
+    if (config->pin_source != NULL &&
+        pin_source_new(config->pin_source, pin_descriptor, &backend->pin, &backend->open_error) != ERROR_NONE)
+        backend->open_again = CLOCK_NEVER;
+    return backend;
 }
 
 void backend_free(struct backend *backend)

@@ -15,10 +15,9 @@ extern const struct keyring_token_ops backend_ops;
 
 /*
  * `config` is borrowed; pin_descriptor: as of control.h. The module is loaded at the first look, and tried again later
- * if that fails. *ret is owned by the caller. ERROR_CONFIG for a PIN source that cannot be understood.
+ * if that fails. A PIN source that cannot be understood shows as a token that has failed. NULL: out of memory.
  */
-MUST_USE result backend_new(const struct keyholder_config *config, int pin_descriptor, struct backend **ret,
-                            struct error *err);
+MUST_USE struct backend *backend_new(const struct keyholder_config *config, int pin_descriptor, struct error *err);
 
 /* Logs out and unloads; all keys must have been freed. NULL is allowed. */
 void backend_free(struct backend *backend);

@@ -491,8 +491,7 @@ void keyholder_client_receive(struct keyholder_client *client)
     if (client->dead)
         return;
     for (;;) {
-        enum packet_status status =
-            packet_receive(client->fd, client->received, KEYHOLDER_MESSAGE_MAX, &length, NULL, &err);
+        enum packet_status status = packet_receive(client->fd, client->received, KEYHOLDER_MESSAGE_MAX, &length, &err);
 
         if (status == PACKET_AGAIN)
             break;

@@ -52,6 +52,7 @@ MUST_USE struct keyholder_client *keyholder_client_new(int fd, const struct keyh
  * allowed. */
 void keyholder_client_free(struct keyholder_client *client);
 
+/* The socket to watch; stays the client's. */
 int keyholder_client_fd(const struct keyholder_client *client);
 
 /* True while messages wait for the socket to become writable; then call keyholder_client_flush(). */

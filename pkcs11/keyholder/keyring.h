@@ -50,6 +50,7 @@ MUST_USE struct keyring *keyring_new(const struct keyring_config *config, struct
 /* Frees the keys. NULL is allowed. */
 void keyring_free(struct keyring *keyring);
 
+/* Number of identities; any thread, as all functions that only read what never changes. */
 size_t keyring_count(const struct keyring *keyring);
 
 /*

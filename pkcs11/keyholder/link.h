@@ -34,6 +34,7 @@ MUST_USE struct link *link_new(int fd, uint32_t credit, const struct keyring *ke
 /* Close the socket and free. Requests must have been taken off with link_take_request(). NULL is allowed. */
 void link_free(struct link *link);
 
+/* The worker's socket; stays the link's. */
 int link_fd(const struct link *link);
 
 /* True when the socket has to become writable before the rest can be sent. */

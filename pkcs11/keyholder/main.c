@@ -58,7 +58,7 @@ static result read_config(struct control_config *ret, struct error *err)
     if (data == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory for the configuration");
     if (poll(&control, 1, CONFIG_WAIT_MS) > 0)
-        status = packet_receive(CONTROL_DESCRIPTOR, data, KEYHOLDER_MESSAGE_MAX, &length, NULL, err);
+        status = packet_receive(CONTROL_DESCRIPTOR, data, KEYHOLDER_MESSAGE_MAX, &length, err);
     if (status == PACKET_OK)
         res = control_decode_request(data, length, &request, ret, err);
     else
@@ -107,13 +107,11 @@ static int serve(const struct keyholder_config *config, int pin_descriptor, stru
         .sign_timeout_ms = config->sign_timeout_ms,
         .poll_ms = config->poll_ms == 0 ? KEYHOLDER_POLL_MS : config->poll_ms,
     };
-    struct backend *backend = NULL;
+    struct backend *backend = backend_new(config, pin_descriptor, err);
     int status;
 
-    if (backend_new(config, pin_descriptor, &backend, err) != ERROR_NONE) {
-        report_failure(config, err);
+    if (backend == NULL)
         return error_exit_status(err->category);
-    }
     server.keyring.token = backend;
     server.look_timeout_ms = backend_is_interactive(backend) ? 0 : LOOK_TIMEOUT_MS;
     running = server_new(&server, err);

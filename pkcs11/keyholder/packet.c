@@ -57,42 +57,59 @@ static enum packet_status check_received(struct msghdr *header, size_t size, int
     return PACKET_FAILED;
 }
 
-enum packet_status packet_receive(int fd, void *data, size_t size, size_t *ret_length, int *ret_fd, struct error *err)
+static enum packet_status receive(int fd, struct msghdr *header, size_t *ret_length, struct error *err)
+{
+    ssize_t n;
+
+    do
+        n = recvmsg(fd, header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n >= 0) {
+        *ret_length = (size_t)n;
+        return PACKET_OK;
+    }
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return PACKET_AGAIN;
+    if (errno == ECONNRESET)
+        return PACKET_END;
+    (void)error_set_errno(err, errno, "cannot receive");
+    return PACKET_FAILED;
+}
+
+enum packet_status packet_receive(int fd, void *data, size_t size, size_t *ret_length, struct error *err)
+{
+    struct iovec part = {.iov_base = data, .iov_len = size};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
+    size_t length = 0;
+    enum packet_status status = receive(fd, &header, &length, err);
+
+    if (status == PACKET_OK)
+        status = check_received(&header, size, NULL, err);
+    if (status == PACKET_OK && length == 0)
+        status = PACKET_END;
+    if (status == PACKET_OK)
+        *ret_length = length;
+    return status;
+}
+
+enum packet_status packet_receive_descriptor(int fd, struct packet *packet, struct error *err)
 {
     union {
         char bytes[CMSG_SPACE(DESCRIPTORS_SEEN * sizeof(int))];
         struct cmsghdr align;
     } control;
-    struct iovec part = {.iov_base = data, .iov_len = size};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
-    enum packet_status status;
-    ssize_t n;
+    struct iovec part = {.iov_base = packet->data, .iov_len = packet->size};
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+    enum packet_status status = receive(fd, &header, &packet->length, err);
 
-    if (ret_fd != NULL) {
-        header.msg_control = control.bytes;
-        header.msg_controllen = sizeof(control.bytes);
-    }
-    do
-        n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-        return PACKET_AGAIN;
-    if (n < 0 && errno == ECONNRESET)
-        return PACKET_END;
-    if (n < 0) {
-        (void)error_set_errno(err, errno, "cannot receive");
-        return PACKET_FAILED;
-    }
-    status = check_received(&header, size, ret_fd, err);
-    if (status != PACKET_OK)
+    if (status == PACKET_OK)
+        status = check_received(&header, packet->size, &packet->descriptor, err);
+    if (status != PACKET_OK || packet->length > 0)
         return status;
-    if (n == 0) {
-        if (ret_fd != NULL && *ret_fd >= 0)
-            (void)close(*ret_fd);
-        return PACKET_END;
-    }
-    *ret_length = (size_t)n;
-    return PACKET_OK;
+    if (packet->descriptor >= 0)
+        (void)close(packet->descriptor);
+    return PACKET_END;
 }
 
 enum packet_status packet_send(int fd, const void *data, size_t length, int pass, struct error *err)

@@ -17,12 +17,19 @@ enum packet_status {
     PACKET_FAILED /* truncated, or the socket fails: *err says how */
 };
 
-/*
- * Receive one message of at most `size` bytes. `ret_fd` NULL: descriptors sent along are dropped by the kernel.
- * Otherwise *ret_fd is the one descriptor that came along (close-on-exec, owned by the caller) or -1; more than one is
- * PACKET_FAILED.
- */
-enum packet_status packet_receive(int fd, void *data, size_t size, size_t *ret_length, int *ret_fd, struct error *err);
+/* Receive one message of at most `size` bytes; descriptors sent along are dropped by the kernel. */
+enum packet_status packet_receive(int fd, void *data, size_t size, size_t *ret_length, struct error *err);
+
+/* A message that may bring a descriptor. */
+struct packet {
+    void *data;     /* set by the caller: room for `size` bytes */
+    size_t size;    /* set by the caller */
+    size_t length;  /* bytes received */
+    int descriptor; /* the one that came along (close-on-exec, owned by the caller), or -1 */
+};
+
+/* As packet_receive(); more than one descriptor is PACKET_FAILED. *packet is valid after PACKET_OK only. */
+enum packet_status packet_receive_descriptor(int fd, struct packet *packet, struct error *err);
 
 /* Send one message, with the descriptor `pass` unless it is -1 (it stays the caller's). No SIGPIPE. */
 enum packet_status packet_send(int fd, const void *data, size_t length, int pass, struct error *err);

@@ -199,10 +199,8 @@ static void read_control(struct server *server)
     struct control_config config = {.pin_descriptor = -1};
     enum control_request request = CONTROL_CONFIG;
     struct error err = ERROR_INIT;
-    size_t length = 0;
-    int fd = -1;
-    enum packet_status status =
-        packet_receive(server->config.control, server->received, KEYHOLDER_MESSAGE_MAX, &length, &fd, &err);
+    struct packet packet = {.data = server->received, .size = KEYHOLDER_MESSAGE_MAX, .descriptor = -1};
+    enum packet_status status = packet_receive_descriptor(server->config.control, &packet, &err);
 
     if (status == PACKET_AGAIN)
         return;
@@ -211,16 +209,16 @@ static void read_control(struct server *server)
         return;
     }
     if (status == PACKET_OK &&
-        control_decode_request(server->received, length, &request, &config, &err) == ERROR_NONE) {
+        control_decode_request(server->received, packet.length, &request, &config, &err) == ERROR_NONE) {
         control_config_free(&config);
-        if (request == CONTROL_LINK && fd >= 0) {
-            add_link(server, fd);
+        if (request == CONTROL_LINK && packet.descriptor >= 0) {
+            add_link(server, packet.descriptor);
             return;
         }
         (void)error_set(&err, ERROR_PROTOCOL, "a second CONFIG, or a LINK without a descriptor");
     }
-    if (status == PACKET_OK && fd >= 0)
-        (void)close(fd);
+    if (status == PACKET_OK && packet.descriptor >= 0)
+        (void)close(packet.descriptor);
     log_error("the supervisor broke the protocol", LOG_TEXT("reason", err.text));
     end(server, EXIT_BROKEN);
 }
@@ -290,7 +288,7 @@ static void read_link(struct server *server, struct link *link)
         struct error err = ERROR_INIT;
         size_t length = 0;
         enum packet_status status =
-            packet_receive(link_fd(link), server->received, KEYHOLDER_MESSAGE_MAX, &length, NULL, &err);
+            packet_receive(link_fd(link), server->received, KEYHOLDER_MESSAGE_MAX, &length, &err);
 
         if (status == PACKET_AGAIN)
             return;

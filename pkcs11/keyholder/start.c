@@ -339,7 +339,7 @@ bool keyholder_next_event(const struct keyholder_process *process, struct keyhol
     char data[16384];
     size_t length = 0;
     struct error err = ERROR_INIT;
-    enum packet_status status = packet_receive(process->control, data, sizeof(data), &length, NULL, &err);
+    enum packet_status status = packet_receive(process->control, data, sizeof(data), &length, &err);
 
     if (status == PACKET_AGAIN)
         return false;

@@ -152,7 +152,7 @@ static bool hear(struct seen *seen, struct protocol_message *ret)
 {
     size_t length = 0;
 
-    if (packet_receive(seen->peer, seen->received, sizeof(seen->received), &length, NULL, NULL) != PACKET_OK)
+    if (packet_receive(seen->peer, seen->received, sizeof(seen->received), &length, NULL) != PACKET_OK)
         return false;
     assert_int_equal(protocol_decode(seen->received, length, ret, NULL), ERROR_NONE);
     return true;

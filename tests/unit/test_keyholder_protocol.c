@@ -415,33 +415,34 @@ static void test_packet_descriptors(void **state)
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
     struct cmsghdr *c = CMSG_FIRSTHDR(&header);
     struct error err = ERROR_INIT;
-    int fds[2], got = -1;
-    size_t length = 0;
     char data[8];
+    struct packet packet = {.data = data, .size = sizeof(data), .descriptor = -1};
+    size_t length = 0;
+    int fds[2];
 
     (void)state;
     assert_int_equal(packet_pair(fds, KEYHOLDER_MESSAGE_MAX, NULL), ERROR_NONE);
-    assert_int_equal(packet_receive(fds[0], data, sizeof(data), &length, &got, &err), PACKET_AGAIN);
+    assert_int_equal(packet_receive_descriptor(fds[0], &packet, &err), PACKET_AGAIN);
     assert_int_equal(packet_send(fds[1], "abc", 3, fds[1], &err), PACKET_OK);
-    assert_int_equal(packet_receive(fds[0], data, sizeof(data), &length, &got, &err), PACKET_OK);
-    assert_int_equal(length, 3);
-    assert_true(got >= 0);
-    assert_true((fcntl(got, F_GETFD) & FD_CLOEXEC) != 0);
-    (void)close(got);
+    assert_int_equal(packet_receive_descriptor(fds[0], &packet, &err), PACKET_OK);
+    assert_int_equal(packet.length, 3);
+    assert_true(packet.descriptor >= 0);
+    assert_true((fcntl(packet.descriptor, F_GETFD) & FD_CLOEXEC) != 0);
+    (void)close(packet.descriptor);
     assert_int_equal(packet_send(fds[1], "abc", 3, fds[1], &err), PACKET_OK); /* one that nobody asked for */
-    assert_int_equal(packet_receive(fds[0], data, sizeof(data), &length, NULL, &err), PACKET_OK);
+    assert_int_equal(packet_receive(fds[0], data, sizeof(data), &length, &err), PACKET_OK);
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(2 * sizeof(int));
     memcpy(CMSG_DATA(c), fds, 2 * sizeof(int));
     assert_int_equal(sendmsg(fds[1], &header, 0), 1); /* two */
-    assert_int_equal(packet_receive(fds[0], data, sizeof(data), &length, &got, &err), PACKET_FAILED);
+    assert_int_equal(packet_receive_descriptor(fds[0], &packet, &err), PACKET_FAILED);
     assert_non_null(strstr(err.text, "more than one descriptor"));
     assert_int_equal(packet_send(fds[1], "123456789", 9, -1, &err), PACKET_OK); /* longer than there is room */
-    assert_int_equal(packet_receive(fds[0], data, sizeof(data), &length, &got, &err), PACKET_FAILED);
+    assert_int_equal(packet_receive_descriptor(fds[0], &packet, &err), PACKET_FAILED);
     assert_non_null(strstr(err.text, "longer than 8 bytes"));
     (void)close(fds[1]);
-    assert_int_equal(packet_receive(fds[0], data, sizeof(data), &length, &got, &err), PACKET_END);
+    assert_int_equal(packet_receive_descriptor(fds[0], &packet, &err), PACKET_END);
     assert_int_equal(packet_send(fds[0], "abc", 3, -1, &err), PACKET_END);
     (void)close(fds[0]);
 }
