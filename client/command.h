@@ -17,6 +17,8 @@ struct command {
     const char *description; /* one line for `tokentls --help` */
 };
 
+extern const struct command cmd_connect_command;
+extern const struct command cmd_list_command;
 extern const struct command cmd_verify_command;
 
 /*

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NAME "connect"            /* of the identity, in the keyholder's messages */
+#define NAME "command-line"       /* of the identity, in the keyholder's messages */
 #define WAIT_MS 30000             /* for the first announcement that decides */
 #define WAIT_FOR_PERSON_MS 300000 /* where a PIN is typed */
 #define PATIENCE_MS 2000          /* for the process to end by itself */
@@ -27,9 +27,10 @@ struct holder {
     struct identity *identity;
     struct loop_watch *client_watch, *control_watch;
     struct loop_timer *timer;
-    bool waiting;         /* for the first announcement that decides */
-    struct error outcome; /* of the waiting */
-    struct error end;     /* why the process has ended, or must; ERROR_NONE while all is well */
+    bool waiting;             /* for the first announcement that decides */
+    struct error outcome;     /* of the waiting */
+    struct error last_report; /* the last state's reason */
+    struct error end;         /* why the process has ended, or must; ERROR_NONE while all is well */
 };
 
 result holder_state_directory(char *out, size_t size, struct error *err)
@@ -99,20 +100,28 @@ static void announced(void *arg, const struct keyholder_identity *identity)
         decide(holder, &outcome);
 }
 
-/* Take what the keyholder reports about itself. The first reason stands. */
+/*
+ * Take what the keyholder reports about itself. The first reason stands; a keyholder that cannot even load the module
+ * reports that as a state and goes.
+ */
 static void take_reports(struct holder *holder)
 {
     struct keyholder_event event;
 
     while (keyholder_next_event(&holder->process, &event)) {
-        bool bad = event.kind != KEYHOLDER_EVENT_STATE;
-
-        if (bad && holder->end.category == ERROR_NONE)
+        if (event.kind == KEYHOLDER_EVENT_STATE) {
+            holder->last_report = (struct error)ERROR_INIT;
+            if (event.category != ERROR_NONE)
+                (void)error_set(&holder->last_report, event.category, "%s", event.text);
+            continue;
+        }
+        if (holder->end.category == ERROR_NONE && holder->last_report.category != ERROR_NONE)
+            holder->end = holder->last_report;
+        if (holder->end.category == ERROR_NONE)
             (void)error_set(&holder->end, ERROR_TOKEN, "%s", event.text);
-        if (event.kind == KEYHOLDER_EVENT_HUNG)
-            (void)kill(holder->process.pid, SIGKILL);
         if (event.kind == KEYHOLDER_EVENT_GONE)
             return;
+        (void)kill(holder->process.pid, SIGKILL);
     }
 }
 

@@ -12,6 +12,8 @@
 #endif
 
 static const struct command *const commands[] = {
+    &cmd_list_command,
+    &cmd_connect_command,
     &cmd_verify_command,
 };
 

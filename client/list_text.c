@@ -1,0 +1,260 @@
+#include "client/list_text.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <string.h>
+#include <time.h>
+
+#define SECONDS_PER_DAY 86400
+#define COLUMN 16 /* where values begin, after the indentation of their name */
+#define LINE_BYTES 4096
+
+static const char *text_of(const cJSON *object, const char *name)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
+static bool is_true(const cJSON *object, const char *name)
+{
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
+static const cJSON *array_of(const cJSON *object, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(object, name);
+}
+
+/* "  name          value": the names of one block are aligned whatever their indentation. */
+static void line(FILE *out, int indent, const char *name, const char *fmt, ...)
+{
+    char value[LINE_BYTES];
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(value, sizeof(value), fmt, args);
+    va_end(args);
+    for (char *at = value; *at != '\0'; at++) {
+        if ((unsigned char)*at < 0x20 || *at == 0x7f)
+            *at = '?';
+    }
+    (void)fprintf(out, "%*s%-*s%s\n", indent, "", COLUMN - indent, name, value);
+}
+
+static void line_if(FILE *out, int indent, const char *name, const char *value)
+{
+    if (value != NULL && *value != '\0')
+        line(out, indent, name, "%s", value);
+}
+
+/* "2027-01-02 (in 397 days)". */
+static void line_expiry(FILE *out, int indent, const char *not_after, int64_t now)
+{
+    struct tm tm = {0};
+    long long days;
+
+    if (not_after == NULL || strptime(not_after, "%Y-%m-%dT%H:%M:%SZ", &tm) == NULL)
+        return;
+    days = ((long long)timegm(&tm) - now) / SECONDS_PER_DAY;
+    if ((long long)timegm(&tm) < now)
+        line(out, indent, "expired", "%.10s (%lld day%s ago)", not_after, -days, days == -1 ? "" : "s");
+    else
+        line(out, indent, "expires", "%.10s (in %lld day%s)", not_after, days, days == 1 ? "" : "s");
+}
+
+static void line_joined(FILE *out, int indent, const char *name, const cJSON *array)
+{
+    char joined[LINE_BYTES] = "";
+    size_t used = 0;
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, array)
+    {
+        const char *value = cJSON_GetStringValue(item);
+        int n;
+
+        if (value == NULL)
+            continue;
+        n = snprintf(joined + used, sizeof(joined) - used, "%s%s", used > 0 ? ", " : "", value);
+        if (n < 0 || (size_t)n >= sizeof(joined) - used)
+            break;
+        used += (size_t)n;
+    }
+    line_if(out, indent, name, joined);
+}
+
+/* "EC P-256" says its size itself; "RSA" does not. */
+static void describe_kind(const cJSON *object, char *kind, size_t size)
+{
+    const char *algorithm = text_of(object, "algorithm");
+    const cJSON *bits = cJSON_GetObjectItemCaseSensitive(object, "bits");
+
+    if (algorithm == NULL)
+        (void)snprintf(kind, size, "unknown kind");
+    else if (strcmp(algorithm, "RSA") == 0 && cJSON_IsNumber(bits))
+        (void)snprintf(kind, size, "RSA %d", bits->valueint);
+    else
+        (void)snprintf(kind, size, "%s", algorithm);
+}
+
+static void print_key(FILE *out, const cJSON *key)
+{
+    char kind[64];
+
+    describe_kind(key, kind, sizeof(kind));
+    line(out, 4, "key", "%s%s%s%s%s", kind, is_true(key, "sensitive") ? "" : ", NOT SENSITIVE",
+         is_true(key, "extractable") ? ", EXTRACTABLE" : "",
+         is_true(key, "always_authenticate") ? ", PIN for each signature" : "",
+         is_true(key, "sign") ? "" : ", may not sign");
+    line_joined(out, 4, "signs", array_of(key, "schemes"));
+    line_if(out, 4, "error", text_of(key, "error"));
+}
+
+static const cJSON *by_uri(const cJSON *array, const char *uri)
+{
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, array)
+    {
+        const char *its = text_of(item, "uri");
+
+        if (its != NULL && uri != NULL && strcmp(its, uri) == 0)
+            return item;
+    }
+    return NULL;
+}
+
+static void print_identity(FILE *out, const cJSON *token, const cJSON *identity, int64_t now)
+{
+    const char *key_uri = text_of(identity, "key"), *certificate_uri = text_of(identity, "certificate");
+    const cJSON *key = by_uri(array_of(token, "keys"), key_uri);
+    const cJSON *certificate = by_uri(array_of(token, "certificates"), certificate_uri);
+    const char *subject = text_of(identity, "subject");
+
+    (void)fputc('\n', out);
+    line(out, 2, "identity", "%s", subject != NULL ? subject : "(no subject)");
+    line_if(out, 4, "label", text_of(key, "label"));
+    line_if(out, 4, "issuer", text_of(certificate, "issuer"));
+    line_expiry(out, 4, text_of(identity, "not_after"), now);
+    if (key != NULL)
+        print_key(out, key);
+    line_if(out, 4, "URI", key_uri);
+    line_if(out, 4, "certificate", certificate_uri);
+}
+
+/* Is `uri` the key (or certificate) of an identity? */
+static bool in_identity(const cJSON *token, const char *part, const char *uri)
+{
+    const cJSON *identity;
+
+    cJSON_ArrayForEach(identity, array_of(token, "identities"))
+    {
+        const char *its = text_of(identity, part);
+
+        if (its != NULL && uri != NULL && strcmp(its, uri) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void print_lonely_key(FILE *out, const cJSON *key)
+{
+    const char *label = text_of(key, "label");
+
+    (void)fputc('\n', out);
+    line(out, 2, "key", "%s (no certificate on the token)", label != NULL ? label : "(no label)");
+    print_key(out, key);
+    line_if(out, 4, "id", text_of(key, "id"));
+    line_if(out, 4, "URI", text_of(key, "uri"));
+}
+
+static void print_lonely_certificate(FILE *out, const cJSON *certificate, int64_t now)
+{
+    const char *subject = text_of(certificate, "subject");
+    char kind[64];
+
+    describe_kind(certificate, kind, sizeof(kind));
+    (void)fputc('\n', out);
+    line(out, 2, is_true(certificate, "ca") ? "CA" : "certificate", "%s",
+         subject != NULL ? subject : "(no subject)");
+    line_if(out, 4, "label", text_of(certificate, "label"));
+    line_if(out, 4, "issuer", text_of(certificate, "issuer"));
+    line_expiry(out, 4, text_of(certificate, "not_after"), now);
+    line(out, 4, "key", "%s", kind);
+    line_if(out, 4, "URI", text_of(certificate, "uri"));
+}
+
+/* What a person must know about the PIN before trying one. */
+static const char *describe_pin(const char *state)
+{
+    static const char *const words[][2] = {{"ok", "ok"},
+                                           {"not-initialized", "not set"},
+                                           {"count-low", "a wrong PIN was tried since the last right one"},
+                                           {"final-try", "ONE TRY LEFT"},
+                                           {"locked", "LOCKED"},
+                                           {"to-be-changed", "must be changed"}};
+
+    for (size_t i = 0; state != NULL && i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strcmp(words[i][0], state) == 0)
+            return words[i][1];
+    }
+    return state;
+}
+
+static void print_token(FILE *out, const cJSON *module, const cJSON *token, int64_t now)
+{
+    const char *label = text_of(token, "label"), *pin = describe_pin(text_of(token, "pin"));
+    const cJSON *item;
+
+    line(out, 0, "token", "%s%s%s", label != NULL ? label : "(no label)",
+         is_true(token, "hardware") ? "" : " (software)",
+         is_true(token, "write_protected") ? " (write-protected)" : "");
+    line_if(out, 2, "module", text_of(module, "module"));
+    line_if(out, 2, "manufacturer", text_of(token, "manufacturer"));
+    line_if(out, 2, "model", text_of(token, "model"));
+    line_if(out, 2, "serial", text_of(token, "serial"));
+    if (pin != NULL && is_true(token, "login_required"))
+        line(out, 2, "PIN", "%s%s", pin,
+             is_true(token, "logged_in") ? ", logged in" : "; not logged in: private keys may be hidden (--login)");
+    line_if(out, 2, "URI", text_of(token, "uri"));
+    line_if(out, 2, "error", text_of(token, "error"));
+    cJSON_ArrayForEach(item, array_of(token, "identities")) print_identity(out, token, item, now);
+    cJSON_ArrayForEach(item, array_of(token, "keys"))
+    {
+        if (!in_identity(token, "key", text_of(item, "uri")))
+            print_lonely_key(out, item);
+    }
+    cJSON_ArrayForEach(item, array_of(token, "certificates"))
+    {
+        if (!in_identity(token, "certificate", text_of(item, "uri")))
+            print_lonely_certificate(out, item, now);
+    }
+}
+
+void list_text_print(const cJSON *tree, int64_t now, FILE *out)
+{
+    const cJSON *module, *token;
+    bool first = true;
+
+    cJSON_ArrayForEach(module, array_of(tree, "modules"))
+    {
+        cJSON_ArrayForEach(token, array_of(module, "tokens"))
+        {
+            if (!first)
+                (void)fputc('\n', out);
+            first = false;
+            print_token(out, module, token, now);
+        }
+    }
+    if (first)
+        (void)fputs("no token found\n", out);
+    cJSON_ArrayForEach(module, array_of(tree, "modules"))
+    {
+        const char *name = text_of(module, "module"), *error = text_of(module, "error");
+
+        if (error == NULL)
+            continue;
+        (void)fputc('\n', out);
+        line(out, 0, "module", "%s", name != NULL ? name : "(unnamed)");
+        line(out, 2, "error", "%s", error);
+    }
+}
