@@ -88,38 +88,41 @@ static bool needs_quotes(const char *value)
     return value[0] == '\0' || strpbrk(value, " =\"") != NULL;
 }
 
-/* Text form: an escape starts with a backslash, a quote inside is escaped by text_escape(). */
-static void put_text_value(struct line *line, const char *value)
+/*
+ * What text_escape() leaves, ready to stand between quotes: a quote, which it writes as \x22, becomes \"; in JSON its
+ * other backslashes are doubled. No \x22 can come from elsewhere, since a backslash in the value is \x5c by then.
+ */
+static void escape_value(const char *value, bool json, char *out)
 {
     char escaped[VALUE_MAX_BYTES];
-
-    text_escape(value, strlen(value), escaped, sizeof(escaped));
-    if (!needs_quotes(escaped)) {
-        put(line, escaped);
-        return;
-    }
-    put(line, "\"");
-    put(line, escaped);
-    put(line, "\"");
-}
-
-/* JSON form: text_escape() has left printable text without quotes; its own backslashes are doubled here. */
-static void put_json_text(struct line *line, const char *value)
-{
-    char escaped[VALUE_MAX_BYTES];
-    char doubled[2 * VALUE_MAX_BYTES];
-    size_t used = 0;
 
     text_escape(value, strlen(value), escaped, sizeof(escaped));
     for (const char *at = escaped; *at != '\0'; at++) {
-        if (*at == '\\')
-            doubled[used++] = '\\';
-        doubled[used++] = *at;
+        if (strncmp(at, "\\x22", 4) == 0) {
+            *out++ = '\\';
+            *out++ = '"';
+            at += 3;
+            continue;
+        }
+        if (*at == '\\' && json)
+            *out++ = '\\';
+        *out++ = *at;
     }
-    doubled[used] = '\0';
-    put(line, "\"");
-    put(line, doubled);
-    put(line, "\"");
+    *out = '\0';
+}
+
+static void put_value(struct line *line, const char *value, bool json)
+{
+    char escaped[2 * VALUE_MAX_BYTES];
+    bool quotes;
+
+    escape_value(value, json, escaped);
+    quotes = json || needs_quotes(escaped);
+    if (quotes)
+        put(line, "\"");
+    put(line, escaped);
+    if (quotes)
+        put(line, "\"");
 }
 
 static void put_field(struct line *line, const struct log_field *field, bool json)
@@ -132,10 +135,7 @@ static void put_field(struct line *line, const struct log_field *field, bool jso
     put(line, field->key);
     put(line, json ? "\":" : "=");
     if (field->kind == LOG_FIELD_TEXT) {
-        if (json)
-            put_json_text(line, field->text);
-        else
-            put_text_value(line, field->text);
+        put_value(line, field->text, json);
     } else if (field->kind == LOG_FIELD_BOOL) {
         put(line, field->number ? "true" : "false");
     } else {
@@ -165,7 +165,7 @@ static void put_head(struct line *line, enum log_level level, const char *messag
         put(line, text);
         put(line, settings.program);
         put(line, "\",\"message\":");
-        put_json_text(line, message);
+        put_value(line, message, true);
     } else {
         put(line, text);
         (void)snprintf(text, sizeof(text), ".%03ldZ %s ", now.tv_nsec / 1000000, level_name(level));

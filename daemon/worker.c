@@ -21,12 +21,22 @@ struct worker_service {
     struct listener *listener;
 };
 
+/*
+ * After the start, connections wait in the listen queue until the keyholders of their service have said what is with
+ * the token, so that nobody is turned away for being early; a keyholder that says nothing (a module that hangs while it
+ * is loaded) holds them up no longer than this, in ms.
+ */
+#define FIRST_REPORT_LIMIT_MS 10000
+
 struct worker {
     struct worker_shared *shared;
     unsigned index;
     struct loop *loop;
     struct libctx *libctx;
     struct identity **identities; /* by number in the settings */
+    bool *reported;               /* by number in the settings: something is known of the identity */
+    struct loop_timer *patience;  /* runs from do_go() on; NULL when it has ended */
+    bool going;                   /* do_go() was called */
     struct worker_link *links;    /* by number of the group */
     struct worker_service *services;
     size_t n_services; /* made so far */
@@ -120,13 +130,26 @@ void worker_connection_ended(struct worker *worker, size_t index)
     report_idle(worker);
 }
 
+static void open_listeners(struct worker *worker);
+
+static void mark_reported(struct worker *worker, const struct identity *identity)
+{
+    for (size_t i = 0; i < worker->shared->settings->n_identities; i++) {
+        if (worker->identities[i] == identity)
+            worker->reported[i] = true;
+    }
+    open_listeners(worker);
+}
+
 static void identity_announced(void *arg, struct keyholder_client *client, const struct keyholder_identity *announced)
 {
     struct worker *worker = arg;
     struct identity *identity = find_identity(worker, announced->name);
 
-    if (identity != NULL)
-        identity_update(identity, client, announced);
+    if (identity == NULL)
+        return;
+    identity_update(identity, client, announced);
+    mark_reported(worker, identity);
 }
 
 static void link_gone(void *arg, size_t group, const struct error *reason)
@@ -137,8 +160,10 @@ static void link_gone(void *arg, size_t group, const struct error *reason)
     for (size_t i = 0; i < one->config.n_identities; i++) {
         struct identity *identity = find_identity(worker, one->identities[i].name);
 
-        if (identity != NULL)
-            identity_gone(identity, reason);
+        if (identity == NULL)
+            continue;
+        identity_gone(identity, reason);
+        mark_reported(worker, identity);
     }
 }
 
@@ -157,7 +182,8 @@ static result make_identities(struct worker *worker, struct error *err)
 
     worker->identities = calloc(settings->n_identities + 1, sizeof(*worker->identities));
     worker->links = calloc(worker->shared->groups->n + 1, sizeof(*worker->links));
-    if (worker->identities == NULL || worker->links == NULL)
+    worker->reported = calloc(settings->n_identities + 1, sizeof(*worker->reported));
+    if (worker->identities == NULL || worker->links == NULL || worker->reported == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
     for (size_t i = 0; i < settings->n_identities; i++) {
         worker->identities[i] = identity_new(worker->libctx, settings->identities[i]->section->title, err);
@@ -275,26 +301,68 @@ static void accepted(void *arg, int fd, const struct address_socket *peer)
     service->worker->shared->program->accepted(service->service, fd, peer);
 }
 
+static void open_listener(struct worker_service *service)
+{
+    struct worker *worker = service->worker;
+    const struct worker_shared_service *shared = &worker->shared->services[service->index];
+    struct listener_config config = {.loop = worker->loop,
+                                     .fds = shared->fds,
+                                     .n_fds = shared->n_fds,
+                                     .accepted = accepted,
+                                     .problem = accept_problem,
+                                     .arg = service};
+    struct error err = ERROR_INIT;
+
+    if (service->listener == NULL && shared->n_fds > 0)
+        service->listener = listener_new(&config, &err);
+    if (err.category != ERROR_NONE)
+        log_error("cannot accept connections", LOG_TEXT("reason", err.text));
+}
+
+static bool all_reported(const struct worker *worker, size_t index)
+{
+    const struct settings_service *settings = worker_settings(worker, index);
+
+    for (size_t i = 0; i < settings->identities.n; i++) {
+        const struct identity *identity = find_identity(worker, settings->identities.items[i]);
+
+        for (size_t k = 0; k < worker->shared->settings->n_identities; k++) {
+            if (worker->identities[k] == identity && !worker->reported[k])
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Of each service whose identities are known, or of all when patience has ended. */
+static void open_listeners(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->n_services && worker->going && !worker->draining; i++) {
+        if (worker->patience == NULL || all_reported(worker, i))
+            open_listener(&worker->services[i]);
+    }
+}
+
+static void end_patience(void *arg)
+{
+    struct worker *worker = arg;
+
+    loop_timer_free(worker->patience);
+    worker->patience = NULL;
+    open_listeners(worker);
+}
+
 static void do_go(void *arg)
 {
     struct worker *worker = arg;
 
-    for (size_t i = 0; i < worker->n_services && !worker->draining; i++) {
-        struct worker_service *service = &worker->services[i];
-        const struct worker_shared_service *shared = &worker->shared->services[i];
-        struct listener_config config = {.loop = worker->loop,
-                                         .fds = shared->fds,
-                                         .n_fds = shared->n_fds,
-                                         .accepted = accepted,
-                                         .problem = accept_problem,
-                                         .arg = service};
-        struct error err = ERROR_INIT;
-
-        if (service->listener == NULL && shared->n_fds > 0)
-            service->listener = listener_new(&config, &err);
-        if (err.category != ERROR_NONE)
-            log_error("cannot accept connections", LOG_TEXT("reason", err.text));
+    worker->going = true;
+    if (worker->patience == NULL) {
+        worker->patience = loop_timer_new(worker->loop, end_patience, worker, NULL);
+        if (worker->patience != NULL)
+            loop_timer_set(worker->patience, FIRST_REPORT_LIMIT_MS);
     }
+    open_listeners(worker);
 }
 
 static void stop_accepting(struct worker *worker)
@@ -380,9 +448,11 @@ void worker_free(struct worker *worker)
         trust_free(worker->services[i].trust);
     for (size_t i = 0; worker->identities != NULL && i < worker->shared->settings->n_identities; i++)
         identity_free(worker->identities[i]);
+    loop_timer_free(worker->patience);
     free(worker->services);
     free(worker->links);
     free(worker->identities);
+    free(worker->reported);
     libctx_free(worker->libctx);
     loop_free(worker->loop);
     free(worker);

@@ -69,7 +69,7 @@ static void a_peer_cannot_forge_a_line(void **state)
     log_warning("refused", LOG_TEXT("subject", "CN=x\" result=ok\n2026 info prog: forged"));
     out = end(saved, file);
     assert_ptr_equal(strchr(out, '\n'), out + strlen(out) - 1);
-    assert_non_null(strstr(out, "subject=\"CN=x\\x22 result=ok\\x0a2026"));
+    assert_non_null(strstr(out, "subject=\"CN=x\\\" result=ok\\x0a2026"));
 }
 
 static void json_lines_parse(void **state)
@@ -85,7 +85,7 @@ static void json_lines_parse(void **state)
     json = cJSON_Parse(end(saved, file));
     assert_non_null(json);
     assert_string_equal(cJSON_GetObjectItem(json, "message")->valuestring, "hello");
-    assert_string_equal(cJSON_GetObjectItem(json, "subject")->valuestring, "a\\x22\\x5c\\x0a\\xff");
+    assert_string_equal(cJSON_GetObjectItem(json, "subject")->valuestring, "a\"\\x5c\\x0a\\xff");
     assert_int_equal(cJSON_GetObjectItem(json, "n")->valueint, 7);
     assert_true(cJSON_IsFalse(cJSON_GetObjectItem(json, "b")));
     cJSON_Delete(json);
