@@ -73,7 +73,8 @@ static result parse_escape(struct parser *parser, uint8_t *ret)
         return ERROR_NONE;
     }
     hex[0] = parser->at[0];
-    hex[1] = hex[0] == '\0' ? '\0' : parser->at[1];
+    if (hex[0] != '\0')
+        hex[1] = parser->at[1];
     if (!text_parse_hex(hex, ret, 1, &n) || n != 1)
         return refuse(parser, "a '\\' must stand before a special character or two hex digits");
     parser->at += 2;
@@ -116,7 +117,6 @@ static result parse_string(struct parser *parser, struct attribute *ret)
             end = ret->length;
     }
     ret->length = end;
-    ret->tag = V_ASN1_UTF8STRING;
     if (end == 0)
         return refuse(parser, "a value is empty");
     return is_utf8(ret->value, end) ? ERROR_NONE : refuse(parser, "a value is not UTF-8");
@@ -211,7 +211,7 @@ static result parse_all(struct parser *parser, X509_NAME *name)
     bool same_set = false;
 
     for (;;) {
-        struct attribute attribute;
+        struct attribute attribute = {.tag = V_ASN1_UTF8STRING};
 
         if (parse_type(parser, &attribute) != ERROR_NONE)
             return ERROR_CONFIG;

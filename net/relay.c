@@ -1,13 +1,15 @@
 #include "net/relay.h"
 
 #include "base/clock.h"
-#include "base/secret.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* Bytes moved in one direction per event, so that one busy connection does not delay the others of its loop. */
 #define RELAY_TURN_BYTES (4 * RELAY_BUFFER_BYTES)
+
+/* A read of a full TLS record may have another one behind it; a shorter one has emptied its descriptor, most likely. */
+#define FULL_READ_BYTES 16384
 
 /* Longest head: a PROXY v2 header, whose length field has 16 bits, and its fixed part. */
 #define RELAY_HEAD_MAX (65535 + 16)
@@ -44,8 +46,6 @@ enum progress { PROGRESS_NONE, PROGRESS_SOME, PROGRESS_FAILED_A, PROGRESS_FAILED
 
 static void drop_buffer(struct direction *way)
 {
-    if (way->data != NULL)
-        secret_wipe(way->data, way->end);
     free(way->data);
     way->data = NULL;
     way->start = way->end = way->capacity = 0;
@@ -182,6 +182,8 @@ static enum progress read_some(struct relay *relay, struct direction *way)
     switch (status) {
     case STREAM_OK:
         way->end += n;
+        if (n < FULL_READ_BYTES && !from->ops->pending(from->self))
+            way->read_blocked = LOOP_READ; /* saves the read that would only say so; the watch is level-triggered */
         return PROGRESS_SOME;
     case STREAM_CLOSED:
         way->ended = true;
