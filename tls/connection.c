@@ -423,6 +423,7 @@ void connection_free(struct connection *connection, bool reset)
     loop_timer_free(connection->timer);
     close_socket(connection->wire.fd, reset);
     drop_verdict(connection);
+    sk_X509_pop_free(connection->peer_path, X509_free);
     free(connection->server_name);
     free(connection);
 }
@@ -478,7 +479,7 @@ void connection_info(const struct connection *connection, struct connection_info
         .sign_wait_ms = signer->wait_ms,
         .handshake_ms = connection->handshake_ms,
         .peer = SSL_get0_peer_certificate(connection->ssl),
-        .peer_path = connection->verdict == NULL ? NULL : connection->verdict->path,
+        .peer_path = connection->verdict == NULL ? connection->peer_path : connection->verdict->path,
         .verdict = connection->verdict,
     };
 }

@@ -70,7 +70,8 @@ struct connection_info {
     uint32_t sign_ms, sign_wait_ms, handshake_ms;
     X509 *peer;                    /* borrowed; NULL when the peer sent none */
     STACK_OF(X509) * peer_path;    /* verified path, leaf first; borrowed; NULL when none */
-    const struct verdict *verdict; /* of the peer's certificate; NULL when none was reached */
+    const struct verdict *verdict; /* of the peer's certificate; NULL when none was reached, and once the stream
+                                      has been used (16 KiB that an idle connection need not keep) */
 };
 
 /* Valid until the connection is freed. */

@@ -3,6 +3,7 @@
 #include "tls/internal.h"
 
 #include <openssl/err.h>
+#include <stdlib.h>
 
 static enum stream_status fail(struct connection *connection, const char *during)
 {
@@ -27,6 +28,20 @@ static enum stream_status answer(struct connection *connection, int outcome, con
     }
 }
 
+/* Who uses the stream has seen the verdict: of its many texts only the path is kept. */
+static void drop_verdict(struct connection *connection)
+{
+    struct verdict *verdict = connection->verdict;
+
+    if (verdict == NULL)
+        return;
+    connection->peer_path = verdict->path;
+    verdict->path = NULL;
+    verdict_free(verdict);
+    free(verdict);
+    connection->verdict = NULL;
+}
+
 static enum stream_status established_read(void *self, uint8_t *data, size_t size, size_t *ret_n)
 {
     struct connection *connection = self;
@@ -37,6 +52,7 @@ static enum stream_status established_read(void *self, uint8_t *data, size_t siz
         return STREAM_FAILED;
     if (connection->state == CONNECTION_CLOSED)
         return STREAM_CLOSED;
+    drop_verdict(connection);
     ERR_clear_error();
     outcome = SSL_get_error(connection->ssl, SSL_read_ex(connection->ssl, data, size, &n));
     if (outcome == SSL_ERROR_NONE) {
@@ -72,6 +88,7 @@ static enum stream_status established_write(void *self, const uint8_t *data, siz
 
     if (connection->state == CONNECTION_FAILED)
         return STREAM_FAILED;
+    drop_verdict(connection);
     ERR_clear_error();
     outcome = SSL_get_error(connection->ssl, SSL_write_ex(connection->ssl, data, size, &n));
     if (outcome == SSL_ERROR_NONE) {

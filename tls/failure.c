@@ -25,7 +25,7 @@ static const struct {
     {SSL_AD_CERTIFICATE_EXPIRED, "the certificate is out of its validity: renew it, and check both clocks"},
     {SSL_AD_CERTIFICATE_UNKNOWN, "the peer refused the certificate without a reason of its own: see its log"},
     {SSL_AD_UNKNOWN_CA, "the peer does not know the issuer, misses an intermediate, or has no current CRL of it"},
-    {SSL_AD_ACCESS_DENIED, "the certificate is valid, but this client is not allowed in"},
+    {SSL_AD_ACCESS_DENIED, "this client is not allowed in; GnuTLS says so of bad certificates too"},
     {SSL_AD_DECRYPT_ERROR, "the signature did not fit the certificate: check that key and certificate belong together"},
     {SSL_AD_HANDSHAKE_FAILURE, "nothing in common, or a client certificate was wanted: try probe"},
     {SSL_AD_PROTOCOL_VERSION, "the two sides share no TLS version; here 1.2 and 1.3 are spoken"},

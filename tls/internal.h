@@ -68,7 +68,8 @@ struct connection {
     bool verdict_wanted, verdict_reached;
     X509 *leaf;
     STACK_OF(X509) * untrusted;
-    struct verdict *verdict; /* owned; NULL until reached */
+    struct verdict *verdict;    /* owned; NULL until reached, and once the stream has been used */
+    STACK_OF(X509) * peer_path; /* then: the verdict's path; owned */
 
     /* The client certificate. */
     bool certificate_requested;

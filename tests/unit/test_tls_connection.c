@@ -49,9 +49,13 @@ static void matrix(struct world *w, enum context_version version)
         connection_info(p.server.connection, &info);
         assert_true(info.signed_on_token);
         assert_non_null(info.peer);
-        assert_non_null(info.peer_path);
+        assert_non_null(info.verdict);
+        assert_ptr_equal(info.peer_path, info.verdict->path);
         assert_string_equal(info.server_name, "server.test");
         exchange(w, &p);
+        connection_info(p.server.connection, &info);
+        assert_null(info.verdict);
+        assert_int_equal(sk_X509_num(info.peer_path), 2);
         free_pair(&p);
         /* and the same key as a server's */
         gateway = server_config(w, &identity);

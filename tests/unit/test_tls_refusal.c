@@ -1,6 +1,10 @@
 /* Refusals: which side says what, and which alert the other side is told (its code is the alert's number). */
 #include "tls_fixture.h"
 
+#include "tls/internal.h"
+
+#include <openssl/sslerr.h>
+
 static const enum context_version versions[] = {CONTEXT_TLS_1_2, CONTEXT_TLS_1_3};
 
 static uint32_t add_wanted(struct world *w, const char *name, const struct wanted *wanted)
@@ -362,6 +366,86 @@ static void old_versions(void **state)
     context_free(context);
 }
 
+static void no_second_handshake(void **state)
+{
+    struct world *w = *state;
+    struct context_config gateway = usual_server(w);
+    struct context *context;
+    struct raw raw;
+    struct side side;
+    struct stream stream;
+    uint64_t deadline = clock_deadline(TEST_DEADLINE_MS);
+    uint8_t byte;
+    size_t n;
+    int fds[2];
+
+    gateway.client_auth = CONTEXT_CLIENT_AUTH_NONE;
+    context = make_context(&gateway);
+    make_pair(fds);
+    raw.fd = fds[1];
+    raw_client(&raw, TLS1_2_VERSION);
+    start_side(w, context, fds[0], &side);
+    while (SSL_do_handshake(raw.ssl) != 1 && clock_remaining(deadline, 1) > 0)
+        turn_world(w);
+    run_until(w, &side.done);
+    assert_true(side.good);
+    stream = connection_stream(side.connection);
+    assert_int_equal(SSL_renegotiate(raw.ssl), 1);
+    assert_int_equal(SSL_do_handshake(raw.ssl), -1);
+    assert_int_equal(stream.ops->read(stream.self, &byte, 1, &n), STREAM_WANT_READ);
+    ERR_clear_error();
+    assert_int_equal(SSL_do_handshake(raw.ssl), -1);
+    assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_R_NO_RENEGOTIATION);
+    ERR_clear_error();
+    connection_free(side.connection, false);
+    SSL_free(raw.ssl);
+    SSL_CTX_free(raw.context);
+    (void)close(fds[1]);
+    context_free(context);
+}
+
+/* A resumed session would skip the check of the client: our server neither sends tickets nor takes any. */
+static void our_server_resumes_nothing(void **state)
+{
+    struct world *w = *state;
+    struct context_config gateway = usual_server(w);
+    struct context *context = make_context(&gateway);
+    struct identity *const *identity = &w->identities[add_wanted(w, "client", &(struct wanted){.kind = P256})];
+
+    for (size_t i = 0; i < 2; i++) {
+        struct context_config client = client_config(w, identity, 1);
+        struct context *client_context;
+
+        client.version = versions[i];
+        client.resumption = true;
+        client_context = make_context(&client);
+        for (int visit = 0; visit < 2; visit++) {
+            struct side client_side, server_side;
+            struct connection_info info;
+            struct stream stream;
+            uint8_t byte;
+            size_t n;
+            int fds[2];
+
+            make_pair(fds);
+            start_side(w, client_context, fds[0], &client_side);
+            start_side(w, context, fds[1], &server_side);
+            run_until(w, &client_side.done);
+            run_until(w, &server_side.done);
+            stream = connection_stream(client_side.connection);
+            assert_int_equal(stream.ops->read(stream.self, &byte, 1, &n), STREAM_WANT_READ);
+            /* not even a ticket that would be refused later */
+            assert_int_equal(SSL_SESSION_is_resumable(SSL_get_session(client_side.connection->ssl)), 0);
+            connection_info(server_side.connection, &info);
+            assert_true(client_side.good && server_side.good && !info.resumed && info.verdict != NULL);
+            connection_free(client_side.connection, false);
+            connection_free(server_side.connection, false);
+        }
+        context_free(client_context);
+    }
+    context_free(context);
+}
+
 static void versions_that_do_not_meet(void **state)
 {
     struct world *w = *state;
@@ -466,6 +550,8 @@ int main(void)
         TEST(optional_refuses_a_bad_certificate),
         TEST(one_way_can_be_demanded),
         TEST(old_versions),
+        TEST(no_second_handshake),
+        TEST(our_server_resumes_nothing),
         TEST(versions_that_do_not_meet),
         TEST(contexts_are_checked),
         TEST(a_server_key_in_a_file),

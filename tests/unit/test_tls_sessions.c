@@ -79,15 +79,15 @@ static void visit(struct world *w, struct context *context, struct server *serve
         uint8_t byte = 'x';
         size_t n;
 
+        connection_info(side.connection, &info);
+        ret->has_verdict = info.verdict != NULL && info.peer != NULL && info.verdict->accepted;
         assert_int_equal(stream.ops->write(stream.self, &byte, 1, &n), STREAM_OK);
         do {
             server_turn(server);
             assert_true(clock_remaining(deadline, 1) > 0);
         } while (stream.ops->read(stream.self, &byte, 1, &n) == STREAM_WANT_READ);
-        connection_info(side.connection, &info);
         ret->resumed = info.resumed;
         ret->signed_on_token = info.signed_on_token;
-        ret->has_verdict = info.verdict != NULL && info.peer != NULL && info.verdict->accepted;
         (void)snprintf(ret->identity, sizeof(ret->identity), "%s", info.identity);
     }
     /* an end in order on both sides: a session whose connection was cut must not be resumed (RFC 5246 7.2.1) */
