@@ -126,11 +126,24 @@ struct attempts {
     int runs;
 };
 
-/* No other path can help: accepted, or the leaf itself was found revoked by its issuer's signature. */
+/* What is wrong with the leaf whatever path leads to it; that its issuer has revoked it counts on every path. */
+static bool is_the_leafs_own_fault(const struct verdict *verdict)
+{
+    static const int faults[] = {X509_V_ERR_CERT_REVOKED,       X509_V_ERR_CERT_HAS_EXPIRED,
+                                 X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_INVALID_PURPOSE,
+                                 X509_V_ERR_HOSTNAME_MISMATCH,  X509_V_ERR_IP_ADDRESS_MISMATCH,
+                                 X509_V_ERR_EE_KEY_TOO_SMALL};
+
+    for (size_t i = 0; verdict->reason.depth == 0 && i < sizeof(faults) / sizeof(faults[0]); i++) {
+        if (verdict->x509_error == faults[i])
+            return true;
+    }
+    return false;
+}
+
 static bool is_final(const struct attempts *attempts)
 {
-    return attempts->best->accepted || attempts->runs >= RUNS_MAX ||
-           (attempts->best_rank == REASON_REVOKED && attempts->best->reason.depth == 0);
+    return attempts->best->accepted || attempts->runs >= RUNS_MAX || is_the_leafs_own_fault(attempts->best);
 }
 
 static void attempt(struct attempts *attempts, STACK_OF(X509) * order)

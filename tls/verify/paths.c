@@ -4,12 +4,20 @@
 #include <openssl/x509v3.h>
 #include <stdbool.h>
 
+/* Certificates whose signature by an anchor is calculated, at the most. */
+#define ANCHOR_SIGNATURES_MAX 64
+
 struct search {
     STACK_OF(X509) * untrusted;
     const STACK_OF(X509) * anchors;
     STACK_OF(X509) * current; /* the path so far, without the leaf */
     int depth;
     int comparisons;
+    struct {
+        X509 *certificate; /* borrowed */
+        bool by_anchor;
+    } tops[ANCHOR_SIGNATURES_MAX];
+    int n_tops;
     struct paths *found;
 };
 
@@ -24,15 +32,37 @@ static bool is_full(const struct search *search)
     return search->found->n == PATHS_MAX || search->comparisons >= PATHS_COMPARISONS_MAX;
 }
 
-static bool reaches_anchor(struct search *search, X509 *certificate)
+static bool is_signed_by_anchor(struct search *search, X509 *certificate)
 {
     for (int i = 0; i < sk_X509_num(search->anchors); i++) {
         X509 *anchor = sk_X509_value(search->anchors, i);
 
-        if (issued(search, anchor, certificate) || X509_cmp(anchor, certificate) == 0)
+        if (X509_cmp(anchor, certificate) == 0)
+            return true;
+        if (issued(search, anchor, certificate) && X509_verify(certificate, X509_get0_pubkey(anchor)) == 1)
             return true;
     }
     return false;
+}
+
+/*
+ * Here the signature is calculated, once for each certificate: whoever has nothing that an anchor signed gets no
+ * second run of the validator, however many candidates are sent.
+ */
+static bool reaches_anchor(struct search *search, X509 *certificate)
+{
+    bool by_anchor;
+
+    for (int i = 0; i < search->n_tops; i++) {
+        if (search->tops[i].certificate == certificate)
+            return search->tops[i].by_anchor;
+    }
+    if (search->n_tops == ANCHOR_SIGNATURES_MAX)
+        return false;
+    by_anchor = is_signed_by_anchor(search, certificate);
+    search->tops[search->n_tops].certificate = certificate;
+    search->tops[search->n_tops++].by_anchor = by_anchor;
+    return by_anchor;
 }
 
 static bool is_on_path(const struct search *search, X509 *certificate)

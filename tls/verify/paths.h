@@ -17,8 +17,8 @@ struct paths {
 
 /*
  * Find paths from `leaf` to one of `anchors` through at most `depth` of `untrusted`, by names, key identifiers and key
- * usage only: no signature is checked. What does not fit into the limits is left out. The certificates must outlive
- * *ret. Any thread.
+ * usage; of the signatures only the anchor's is checked. What does not fit into the limits is left out. The
+ * certificates must outlive *ret. Any thread.
  */
 void paths_find(X509 *leaf, STACK_OF(X509) * untrusted, const STACK_OF(X509) * anchors, int depth, struct paths *ret);
 
