@@ -208,7 +208,8 @@ static int run(int argc, char **argv)
                   "  tokentls verify --trust root.pem --untrusted intermediate.pem --crl crl.d/ \\\n"
                   "      --purpose client client.pem\n"
                   "\n"
-                  "exit status: 0 accepted, 1 rejected or not a certificate, 2 usage or unreadable file\n"};
+                  "exit status: 0 accepted, 1 rejected or not a certificate, 2 usage or a file that\n"
+                  "cannot be read\n"};
     struct options_rest rest;
     int status;
 

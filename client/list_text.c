@@ -174,8 +174,7 @@ static void print_lonely_certificate(FILE *out, const cJSON *certificate, int64_
 
     describe_kind(certificate, kind, sizeof(kind));
     (void)fputc('\n', out);
-    line(out, 2, is_true(certificate, "ca") ? "CA" : "certificate", "%s",
-         subject != NULL ? subject : "(no subject)");
+    line(out, 2, is_true(certificate, "ca") ? "CA" : "certificate", "%s", subject != NULL ? subject : "(no subject)");
     line_if(out, 4, "label", text_of(certificate, "label"));
     line_if(out, 4, "issuer", text_of(certificate, "issuer"));
     line_expiry(out, 4, text_of(certificate, "not_after"), now);

@@ -31,8 +31,8 @@ static void print_help(FILE *out)
                 "tokentls COMMAND --help explains a command and shows an example.\n"
                 "\n"
                 "exit status: 0 done, 1 authentication or verification refused, 2 usage or\n"
-                "configuration, 3 token or object absent or ambiguous, 4 PIN wrong, blocked or not\n"
-                "given, 5 network, 70 internal error\n",
+                "configuration, 3 token or object absent or ambiguous, 4 PIN wrong, blocked or\n"
+                "not given, 5 network, 70 internal error\n",
                 out);
 }
 

@@ -33,7 +33,8 @@ static const struct reason reasons[] = {
     NO_PATH(X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, "the issuer is unknown"),
     NO_PATH(X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, "self-signed and not a trust anchor"),
     NO_PATH(X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN, "the chain ends here, at a certificate that is not a trust anchor"),
-    NO_PATH(X509_V_ERR_CERT_UNTRUSTED, "not trusted for this purpose"),
+    {X509_V_ERR_CERT_UNTRUSTED, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, "chain", "RFC 5280 6.1",
+     "not trusted for this purpose", REASON_NO_PATH},
     SAME(X509_V_ERR_CERT_CHAIN_TOO_LONG, "depth", "RFC 5280 6.1", "more intermediate certificates than allowed"),
 
     SIGNATURE(X509_V_ERR_CERT_SIGNATURE_FAILURE, "the signature is not the issuer's"),
@@ -71,7 +72,7 @@ static const struct reason reasons[] = {
     BAD(X509_V_ERR_INVALID_EXTENSION, "extensions", "RFC 5280 4.2", "malformed or inconsistent extension"),
     BAD(X509_V_ERR_PROXY_CERTIFICATES_NOT_ALLOWED, "extensions", "RFC 3820", "proxy certificates are not accepted"),
 
-    BAD(X509_V_ERR_INVALID_POLICY_EXTENSION, "policy", "RFC 5280 4.2.1.4", "malformed policy extension"),
+    BAD(X509_V_ERR_INVALID_POLICY_EXTENSION, "extensions", "RFC 5280 4.2.1.4", "malformed policy extension"),
     {X509_V_ERR_NO_EXPLICIT_POLICY, X509_V_ERR_NO_EXPLICIT_POLICY, "policy", "RFC 5280 6.1.5 (g)",
      "no certificate policy is valid for the whole path", REASON_CERTIFICATE},
 

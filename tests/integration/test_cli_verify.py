@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""`tokentls` and `tokentls verify` as a person or a script meets them: exit statuses, messages, help and JSON."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+PROGRAM = os.path.join(os.environ.get("TOKENTLS_BIN", ""), "tokentls")
+
+CA_CONF = """
+[ca]
+default_ca = x
+[x]
+database = {folder}/index.txt
+crlnumber = {folder}/crlnumber
+default_md = sha256
+default_crl_days = 30
+[req]
+distinguished_name = dn
+[dn]
+[root]
+basicConstraints = critical,CA:TRUE
+keyUsage = critical,keyCertSign,cRLSign
+subjectKeyIdentifier = hash
+[leaf]
+basicConstraints = CA:FALSE
+keyUsage = critical,digitalSignature
+extendedKeyUsage = clientAuth
+subjectAltName = DNS:a.example
+authorityKeyIdentifier = keyid
+"""
+
+failures = []
+
+
+def check(condition, text):
+    if not condition:
+        failures.append(text)
+        print("FAILED:", text)
+
+
+def run(*arguments, **options):
+    ended = subprocess.run([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           stdin=subprocess.DEVNULL, timeout=60, check=False, **options)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def expect(status, in_out, in_err, *arguments):
+    got, out, err = run(*arguments)
+    line = "tokentls " + " ".join(os.path.basename(a) for a in arguments)
+    check(got == status, f"{line}: exit {got}, expected {status}\n{out}{err}")
+    check(in_out in out, f"{line}: standard output lacks {in_out!r}:\n{out}")
+    check(in_err in err, f"{line}: standard error lacks {in_err!r}:\n{err}")
+    return out
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *arguments], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+
+
+def make_pki(folder):
+    """A root with a CRL, a good leaf (serial 16) and a revoked one (serial 17)."""
+    path = lambda name: os.path.join(folder, name)
+    with open(path("ca.cnf"), "w", encoding="ascii") as file:
+        file.write(CA_CONF.format(folder=folder))
+    for name in ("root", "leaf"):
+        openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", path(name + ".key"))
+    openssl("req", "-x509", "-new", "-key", path("root.key"), "-subj", "/CN=Root", "-days", "30", "-out",
+            path("root.pem"), "-config", path("ca.cnf"), "-extensions", "root")
+    openssl("req", "-new", "-key", path("leaf.key"), "-subj", "/CN=leaf", "-out", path("leaf.csr"), "-config",
+            path("ca.cnf"))
+    for name, serial in (("good", "0x10"), ("revoked", "0x11")):
+        openssl("x509", "-req", "-in", path("leaf.csr"), "-CA", path("root.pem"), "-CAkey", path("root.key"),
+                "-set_serial", serial, "-days", "20", "-extfile", path("ca.cnf"), "-extensions", "leaf", "-out",
+                path(name + ".pem"))
+    with open(path("index.txt"), "w", encoding="ascii") as file:
+        file.write("R\t491231235959Z\t260101000000Z,keyCompromise\t11\tunknown\t/CN=leaf\n")
+    with open(path("crlnumber"), "w", encoding="ascii") as file:
+        file.write("2A\n")
+    openssl("ca", "-gencrl", "-config", path("ca.cnf"), "-cert", path("root.pem"), "-keyfile", path("root.key"), "-out",
+            path("root.crl"))
+    with open(path("garbage"), "w", encoding="ascii") as file:
+        file.write("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with open(path("empty"), "w", encoding="ascii"):
+        pass
+    return path
+
+
+def check_program():
+    expect(2, "", "usage: tokentls COMMAND")
+    expect(0, "check a certificate chain", "", "--help")
+    expect(0, "tokentls ", "", "--version")
+    expect(2, "", 'unknown command "verfy"; did you mean verify?', "verfy")
+    for arguments in (("verify", "--help"), ("help", "verify")):
+        out = expect(0, "example:\n  tokentls verify --trust", "", *arguments)
+        check(all(len(line) <= 80 for line in out.splitlines()), "a line of the help is longer than 80 columns")
+
+
+def check_usage(path):
+    good, trust = path("good.pem"), ("verify", "--trust", path("root.pem"))
+    expect(2, "", "--trust FILE is missing", "verify", good)
+    expect(2, "", "argument missing: LEAF", *trust)
+    expect(2, "", "unknown option --truts; did you mean --trust?", "verify", "--truts", "x", good)
+    expect(2, "", "--revocation is one of required|prefer|off", *trust, "--revocation", "maybe", good)
+    expect(2, "", '--time: "tomorrow" is neither', *trust, "--time", "tomorrow", good)
+    expect(2, "", '--policy: "x.y" is not an object identifier', *trust, "--policy", "x.y", good)
+    expect(2, "", "--depth is a number from 0 to 32", *trust, "--depth", "99", good)
+    expect(2, "", "missing.pem: cannot open: No such file", *trust, path("missing.pem"))
+    expect(2, "", "missing.crl: No such file", *trust, "--crl", path("missing.crl"), good)
+    expect(2, "", "missing: cannot open: No such file", "verify", "--trust", path("missing"), good)
+    expect(2, "", "no certificate in the file", "verify", "--trust", path("empty"), good)
+    expect(1, "", "garbage: object 1 is not a certificate", *trust, path("garbage"))
+    expect(1, "", "no certificate in the file", *trust, path("empty"))
+    expect(1, "", "object 1 is a certificate, not a CRL", *trust, "--crl", path("root.pem"), good)
+
+
+def check_verdicts(path):
+    trust = ("verify", "--trust", path("root.pem"), "--crl", path("root.crl"), "--purpose", "client")
+    out = expect(0, "\naccepted\n", "", *trust, path("good.pem"))
+    check("revocation  CRL of CN=Root" in out and "number 2a" in out, "the CRL that was used is not shown:\n" + out)
+    expect(1, "rejected: certificate CN=leaf (depth 0): revocation: revoked since 2026-01-01T00:00:00Z (keyCompromise) "
+           "by CRL of CN=Root (RFC 5280 6.1.3 (a)(3))", "", *trust, path("revoked.pem"))
+    expect(0, "accepted", "", *trust, "--revocation", "off", path("revoked.pem"))
+    expect(1, "not valid before", "", *trust, "--time", "2001-01-01T00:00:00Z", path("good.pem"))
+    expect(1, "expired, not valid after", "", *trust, "--time", "4000000000", path("good.pem"))
+    expect(1, "it is for a.example, not for b.example", "", *trust, "--hostname", "b.example", path("good.pem"))
+    expect(0, "note: certificate CN=leaf (depth 0): revocation: no CRL of CN=Root covers it", "", "verify", "--trust",
+           path("root.pem"), "--revocation", "prefer", path("good.pem"))
+    expect(1, "no CRL of CN=Root covers it", "", "verify", "--trust", path("root.pem"), "--revocation", "required",
+           path("good.pem"))
+
+
+def check_json(path):
+    trust = ("verify", "--trust", path("root.pem"), "--crl", path("root.crl"), "--json")
+    good = json.loads(expect(0, "", "", *trust, path("good.pem")))
+    check(good["accepted"] is True and good["reason"] is None and good["x509_error"] == 0, "JSON: " + str(good))
+    check([c["subject"] for c in good["path"]] == ["CN=leaf", "CN=Root"], "JSON path: " + str(good["path"]))
+    check([c["anchor"] for c in good["path"]] == [False, True], "JSON anchors: " + str(good["path"]))
+    check(good["path"][0]["crls"][0]["number"] == "2a", "JSON CRLs: " + str(good["path"][0]["crls"]))
+    bad = json.loads(expect(1, "", "", *trust, path("revoked.pem")))
+    check(bad["accepted"] is False and bad["x509_error"] == 23, "JSON: " + str(bad))
+    check(bad["reason"]["check"] == "revocation" and bad["reason"]["depth"] == 0, "JSON reason: " + str(bad["reason"]))
+    check(set(good) == set(bad), "the fields of the JSON object depend on the verdict")
+
+
+def main():
+    check_program()
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_pki(folder)
+        check_usage(path)
+        check_verdicts(path)
+        check_json(path)
+    print("failures:", len(failures))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
