@@ -35,7 +35,9 @@ struct resolver_config {
 
 /*
  * Start a lookup, which has no time-out of its own that would suit a connection: the caller cancels it. The system's
- * files are read anew for each lookup, so that a changed resolv.conf counts at once. NULL with *err set on failure.
+ * files are read anew for each lookup, so that a changed resolv.conf counts at once: a confined process needs
+ * /etc/resolv.conf (and what it links to), /etc/hosts, /etc/nsswitch.conf, /etc/host.conf and, for unpredictable query
+ * numbers, /dev/urandom readable. NULL with *err set on failure.
  */
 MUST_USE struct resolver_lookup *resolver_start(const struct resolver_config *config, struct error *err);
 

@@ -350,7 +350,7 @@ static void test_silent_name_server(void **state)
 
     /* It uses up its own share only. */
     scene.outcome = (struct outcome){.fd = -1};
-    scene.timeout_ms = 400;
+    scene.timeout_ms = 1500;
     target(&scene, "127.0.0.1", address_socket_port(&local));
     finish(&scene);
     assert_true(scene.outcome.fd >= 0);
@@ -371,7 +371,7 @@ static int full_listener(struct address_socket *ret, int fillers[FILLERS])
 
         fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         one = (struct pollfd){.fd = fillers[i], .events = POLLOUT};
-        if (connect(fillers[i], &ret->any, ret->length) != 0 && poll(&one, 1, 50) == 0) {
+        if (connect(fillers[i], &ret->any, ret->length) != 0 && poll(&one, 1, 300) == 0) {
             for (int j = i + 1; j < FILLERS; j++)
                 fillers[j] = -1;
             return listening;
@@ -408,7 +408,7 @@ static void test_time_out_against_a_full_backlog(void **state)
     assert_int_equal(scene.outcome.code, ETIMEDOUT);
 
     scene.outcome = (struct outcome){.fd = -1};
-    scene.timeout_ms = 400;
+    scene.timeout_ms = 1500;
     target(&scene, "127.0.0.1", address_socket_port(&local));
     finish(&scene);
     assert_true(scene.outcome.fd >= 0);

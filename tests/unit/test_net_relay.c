@@ -319,14 +319,14 @@ static void test_idle_timeout(void **state)
 
     (void)state;
     scene_config(&scene, true, &config);
-    config.idle_timeout_ms = 30;
+    config.idle_timeout_ms = 300;
     scene.relay = relay_start(&config, NULL);
     assert_non_null(scene.relay);
     send_all(scene.loop, scene.app, "x", 1);
     expect_bytes(scene.loop, scene.server, "x", 1);
     NET_UNTIL(scene.loop, scene.outcome.calls == 1);
     assert_int_equal(scene.outcome.end, RELAY_END_IDLE);
-    assert_string_equal(scene.outcome.reason, "idle for 30 ms");
+    assert_string_equal(scene.outcome.reason, "idle for 300 ms");
     /* Not to be taken for an end: both get a reset. */
     assert_int_equal(recv(scene.app, &byte, 1, 0), -1);
     assert_int_equal(errno, ECONNRESET);
