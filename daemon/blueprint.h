@@ -24,9 +24,10 @@ struct blueprint {
 MUST_USE result blueprint_read(const struct program *program, const char *file, struct config_errors *errors,
                                struct blueprint **ret, struct error *err);
 
+/* One more reference; returns `plan`. */
 struct blueprint *blueprint_ref(struct blueprint *plan);
 
-/* NULL is allowed. */
+/* Drop a reference; the last one frees. NULL is allowed. */
 void blueprint_free(struct blueprint *plan);
 
 #endif

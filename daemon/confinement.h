@@ -28,6 +28,7 @@ MUST_USE result confinement_paths_add_resolver(struct confinement_paths *paths, 
 /* Add the system's trust store. */
 MUST_USE result confinement_paths_add_system_trust(struct confinement_paths *paths, struct error *err);
 
+/* Free the paths and empty the list. */
 void confinement_paths_free(struct confinement_paths *paths);
 
 /* A user to become. */

@@ -251,11 +251,6 @@ err0:
     return NULL;
 }
 
-const struct blueprint *generation_plan(const struct generation *generation)
-{
-    return generation->config.plan;
-}
-
 unsigned generation_workers(const struct generation *generation)
 {
     return generation->workers;

@@ -35,8 +35,9 @@ struct generation_config {
 /* Start the process and hand over configuration and listeners. NULL with *err set on failure. */
 MUST_USE struct generation *generation_new(const struct generation_config *config, struct error *err);
 
-const struct blueprint *generation_plan(const struct generation *generation);
+/* Worker threads of the process. */
 unsigned generation_workers(const struct generation *generation);
+/* True after `ready` was (or is being) called. */
 bool generation_is_ready(const struct generation *generation);
 
 /* Orders; see daemon/channel.h. A process that cannot be told is killed, so nothing is returned. */

@@ -32,6 +32,7 @@ MUST_USE struct keeper *keeper_new(const struct keeper_config *config, struct er
 /* What it serves; equal to that of a group that it can serve too. */
 const char *keeper_definition(const struct keeper *keeper);
 
+/* True while there is a process that can be linked. */
 bool keeper_is_running(const struct keeper *keeper);
 
 /* A socket for one worker; *ret_fd is the caller's. */

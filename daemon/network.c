@@ -220,6 +220,7 @@ static result prepare(struct network *network, struct error *err)
     network->shared.program = network->program;
     network->shared.settings = network->settings;
     network->shared.groups = &network->groups;
+    network->shared.n_workers = network->n_workers;
     network->shared.idle = worker_idle;
     network->shared.link_lost = worker_link_lost;
     network->shared.arg = network;

@@ -55,6 +55,7 @@ static bool resolve(const char *path, char out[PATH_MAX])
     char copy[PATH_MAX];
     char *slash;
     char rest[PATH_MAX] = "";
+    size_t length;
 
     if (strlen(path) >= sizeof(copy))
         return false;
@@ -72,12 +73,8 @@ static bool resolve(const char *path, char out[PATH_MAX])
             slash++;
         *slash = '\0';
     }
-    if (strlen(out) + strlen(rest) >= PATH_MAX)
-        return false;
-    if (strcmp(out, "/") == 0)
-        out[0] = '\0';
-    strcat(out, rest);
-    return true;
+    length = strcmp(out, "/") == 0 ? 0 : strlen(out);
+    return snprintf(out + length, PATH_MAX - length, "%s", rest) < (int)(PATH_MAX - length);
 }
 
 bool settings_pin_is_below(const char *file, const char *allowed)

@@ -21,7 +21,7 @@ MUST_USE result sockets_acquire(struct sockets *sockets, const struct blueprint 
 /* Give them back; what nobody uses is closed. `n` is the plan's number of services. NULL is allowed. */
 void sockets_release(struct sockets *sockets, const struct listener_sockets *const *list, size_t n);
 
-/* Close everything. */
+/* Close everything; what was acquired may still be released, once. */
 void sockets_free(struct sockets *sockets);
 
 #endif

@@ -7,6 +7,7 @@
 #include "daemon/keeper.h"
 #include "daemon/network.h"
 #include "daemon/notify.h"
+#include "daemon/pins.h"
 #include "daemon/sockets.h"
 
 #include <errno.h>
@@ -15,13 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* A PIN that could be read once only, by its source's text. */
-struct taken_pin {
-    struct taken_pin *next;
-    char *source;
-    struct secret *secret;
-};
 
 struct kept {
     struct kept *next;
@@ -45,7 +39,7 @@ struct supervisor {
     struct loop_watch *signals;
     struct loop_timer *restart, *stop_limit;
     struct sockets sockets;
-    struct taken_pin *pins;
+    struct pins pins;
     struct kept *keepers;
     struct running *current, *next, *draining;
     struct backoff backoff; /* of the current network process */
@@ -214,46 +208,6 @@ static void keeper_state(void *arg, const char *identity, enum error_category ca
 
 static const struct keeper_events keeper_events = {keeper_started, keeper_state};
 
-static struct secret *find_pin(const struct supervisor *supervisor, const char *source)
-{
-    const struct taken_pin *pin = supervisor->pins;
-
-    while (source != NULL && pin != NULL && strcmp(pin->source, source) != 0)
-        pin = pin->next;
-    return source == NULL || pin == NULL ? NULL : pin->secret;
-}
-
-/* Take what can be read once, before any process is started that could inherit it. */
-static result take_pins(struct supervisor *supervisor, const struct blueprint *plan, struct error *err)
-{
-    for (size_t i = 0; i < plan->groups.n; i++) {
-        const char *source = plan->groups.items[i].config.pin_source;
-        struct secret *secret = NULL;
-        struct taken_pin *pin;
-        result r;
-
-        if (source == NULL || find_pin(supervisor, source) != NULL)
-            continue;
-        r = keyholder_take_pin(source, &secret, err);
-        if (r != ERROR_NONE)
-            return r;
-        if (secret == NULL)
-            continue;
-        pin = calloc(1, sizeof(*pin));
-        if (pin != NULL)
-            pin->source = strdup(source);
-        if (pin == NULL || pin->source == NULL) {
-            secret_free(secret);
-            free(pin);
-            return error_set(err, ERROR_INTERNAL, "out of memory");
-        }
-        pin->secret = secret;
-        pin->next = supervisor->pins;
-        supervisor->pins = pin;
-    }
-    return ERROR_NONE;
-}
-
 /* A keyholder that serves the group: a running one of the same definition, or a new one. */
 static struct kept *get_keeper(struct supervisor *supervisor, struct blueprint *plan, size_t group, struct error *err)
 {
@@ -261,7 +215,7 @@ static struct kept *get_keeper(struct supervisor *supervisor, struct blueprint *
     struct keeper_config config = {.loop = supervisor->loop,
                                    .plan = plan,
                                    .group = group,
-                                   .pin = find_pin(supervisor, one->config.pin_source),
+                                   .pin = pins_find(&supervisor->pins, one->config.pin_source),
                                    .events = &keeper_events,
                                    .arg = supervisor};
     struct kept *kept;
@@ -448,7 +402,7 @@ static struct running *start_plan(struct supervisor *supervisor, struct blueprin
     running->keepers = calloc(plan->groups.n + 1, sizeof(*running->keepers));
     if (running->keepers == NULL)
         (void)error_set(err, ERROR_INTERNAL, "out of memory");
-    if (running->keepers == NULL || take_pins(supervisor, plan, err) != ERROR_NONE ||
+    if (running->keepers == NULL || pins_take(&supervisor->pins, &plan->groups, err) != ERROR_NONE ||
         sockets_acquire(&supervisor->sockets, plan, &running->listeners, err) != ERROR_NONE)
         goto err0;
     for (size_t i = 0; i < plan->groups.n; i++) {
@@ -532,6 +486,7 @@ static void stop(struct supervisor *supervisor, int status)
         ms = supervisor->current->plan->settings->global->drain_timeout_ms;
     log_notice("stopping", LOG_NUMBER("drain_ms", ms));
     generation_drain(supervisor->current->generation, ms);
+    sockets_free(&supervisor->sockets); /* from here on connections are refused, not left waiting */
     /* The network process keeps the time; this is for one that does not. */
     loop_timer_set(supervisor->stop_limit, ms + 5000);
 }
@@ -623,14 +578,7 @@ static void release(struct supervisor *supervisor)
     supervisor->current = supervisor->next = NULL;
     sweep(supervisor);
     sockets_free(&supervisor->sockets);
-    while (supervisor->pins != NULL) {
-        struct taken_pin *pin = supervisor->pins;
-
-        supervisor->pins = pin->next;
-        secret_free(pin->secret);
-        free(pin->source);
-        free(pin);
-    }
+    pins_free(&supervisor->pins);
     loop_timer_free(supervisor->restart);
     loop_timer_free(supervisor->stop_limit);
     loop_watch_free(supervisor->signals);

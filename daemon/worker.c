@@ -41,7 +41,7 @@ struct worker {
     struct worker_service *services;
     size_t n_services; /* made so far */
     pthread_t thread;
-    bool started, draining, idle_reported;
+    bool started, deaf, draining, idle_reported;
     unsigned connections;
 };
 
@@ -373,12 +373,30 @@ static void stop_accepting(struct worker *worker)
     }
 }
 
+/* Accept no more. Once no worker does, connections are to be refused by the kernel instead of left waiting. */
+static void close_ears(struct worker *worker)
+{
+    struct worker_shared *shared = worker->shared;
+
+    stop_accepting(worker);
+    if (worker->deaf)
+        return;
+    worker->deaf = true;
+    if (atomic_fetch_add(&shared->n_deaf, 1) + 1 < shared->n_workers)
+        return;
+    for (size_t i = 0; i < shared->settings->n_services; i++) {
+        for (size_t n = 0; n < shared->services[i].n_fds; n++)
+            (void)close(shared->services[i].fds[n]);
+        shared->services[i].n_fds = 0;
+    }
+}
+
 static void do_drain(void *arg)
 {
     struct worker *worker = arg;
 
     worker->draining = true;
-    stop_accepting(worker);
+    close_ears(worker);
     report_idle(worker);
 }
 
@@ -396,7 +414,7 @@ static void do_abort(void *arg)
     struct worker *worker = arg;
 
     worker->draining = true;
-    stop_accepting(worker);
+    close_ears(worker);
     close_services(worker);
     report_idle(worker);
 }

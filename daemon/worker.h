@@ -39,6 +39,8 @@ struct worker_shared {
     const struct groups *groups;
     struct worker_shared_service *services; /* by number in the settings */
     atomic_uint handshakes;
+    unsigned n_workers;
+    atomic_uint n_deaf; /* workers that accept no more; the last one closes the listeners' descriptors */
     /* Called from a worker's thread. idle: draining, and its last connection has ended. */
     void (*idle)(void *arg, unsigned worker);
     void (*link_lost)(void *arg, unsigned worker, size_t group);

@@ -24,7 +24,8 @@ static void check(bool gateway, const char *text, size_t length)
             agent_config_check(config, &errors, settings);
         settings_free(settings);
         /* What was accepted once must be accepted by the process that gets the expanded text. */
-        source = (struct config_source){.file = "/nowhere/x.conf", .text = config->text, .length = strlen(config->text)};
+        source =
+            (struct config_source){.file = "/nowhere/x.conf", .text = config->text, .length = strlen(config->text)};
         config_errors_free(&errors);
         if (config_parse(schema, &source, &errors, &again) != ERROR_NONE)
             abort();
