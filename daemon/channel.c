@@ -155,8 +155,9 @@ result channel_read_sealed(int fd, size_t max, char **ret_text, struct error *er
     struct stat status;
     char *text;
     size_t done = 0;
+    int seals = fcntl(fd, F_GET_SEALS);
 
-    if ((fcntl(fd, F_GET_SEALS) & SEALS) != SEALS)
+    if (seals < 0 || (seals & SEALS) != SEALS)
         return error_set(err, ERROR_PROTOCOL, "the configuration is not sealed");
     if (fstat(fd, &status) != 0 || status.st_size < 0 || (size_t)status.st_size > max)
         return error_set(err, ERROR_PROTOCOL, "the configuration is too large");
