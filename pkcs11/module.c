@@ -57,7 +57,7 @@ bool module_is_serial(const struct module *module)
 
 static CK_RV initialize(struct module *module)
 {
-    CK_C_INITIALIZE_ARGS args = {.pReserved = module->reserved};
+    CK_C_INITIALIZE_ARGS args = {.flags = module->serial ? 0 : CKF_OS_LOCKING_OK, .pReserved = module->reserved};
 
     if (module->kind == MODULE_MANAGED)
         return p11_kit_module_initialize(module->functions);

@@ -6,6 +6,8 @@
 #include "pkcs11/keyholder/harden.h"
 #include "pkcs11/keyholder/packet.h"
 #include "pkcs11/keyholder/server.h"
+#include "pkcs11/list.h"
+#include "pkcs11/pin.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -79,21 +81,52 @@ static void set_log(const struct keyholder_config *config)
               config->log_priorities);
 }
 
-/* What cannot be served is reported for each identity before the process ends, or the parent could not say why. */
-static void report_failure(const struct keyholder_config *config, const struct error *reason)
+/* Told before the process ends, or the parent could not say why. Returns the exit status. */
+static int report_failure(const struct keyholder_config *config, const struct error *reason)
 {
-    for (size_t i = 0; i < config->n_identities; i++) {
-        struct keyholder_event event = {
-            .kind = KEYHOLDER_EVENT_STATE, .state = TOKEN_FAILED, .category = reason->category};
-        char *text;
+    struct keyholder_event event = {.kind = KEYHOLDER_EVENT_STATE, .state = TOKEN_FAILED, .category = reason->category};
+    char *text;
 
-        (void)snprintf(event.identity, sizeof(event.identity), "%s", config->identities[i].name);
-        (void)snprintf(event.text, sizeof(event.text), "%s", reason->text);
-        text = control_encode_event(&event);
-        if (text != NULL)
-            (void)packet_send(CONTROL_DESCRIPTOR, text, strlen(text), -1, NULL);
-        free(text);
-    }
+    if (config->n_identities > 0)
+        (void)snprintf(event.identity, sizeof(event.identity), "%s", config->identities[0].name);
+    (void)snprintf(event.text, sizeof(event.text), "%s", reason->text);
+    text = control_encode_event(&event);
+    if (text != NULL)
+        (void)packet_send(CONTROL_DESCRIPTOR, text, strlen(text), -1, NULL);
+    free(text);
+    return error_exit_status(reason->category);
+}
+
+static result print_tree(const cJSON *tree, struct error *err)
+{
+    char *text = cJSON_Print(tree);
+    bool printed = text != NULL && printf("%s\n", text) > 0 && fflush(stdout) == 0;
+
+    free(text);
+    return printed ? ERROR_NONE : error_set(err, ERROR_IO, "cannot write the list");
+}
+
+static int list(const struct keyholder_config *config, int pin_descriptor, struct error *err)
+{
+    const char *const modules[] = {config->module};
+    struct list_config what = {.modules = modules,
+                               .n_modules = config->module == NULL ? 0 : 1,
+                               .uri = config->n_identities > 0 ? config->identities[0].uri : NULL,
+                               .state_directory = config->state_directory};
+    struct pin_source *pin = NULL;
+    cJSON *tree = NULL;
+    result res = ERROR_NONE;
+
+    if (config->allow_login && config->pin_source != NULL)
+        res = pin_source_new(config->pin_source, pin_descriptor, &pin, err);
+    what.pin = pin;
+    if (res == ERROR_NONE)
+        res = list_build(&what, &tree, err);
+    if (res == ERROR_NONE)
+        res = print_tree(tree, err);
+    cJSON_Delete(tree);
+    pin_source_free(pin);
+    return res == ERROR_NONE ? 0 : report_failure(config, err);
 }
 
 static int serve(const struct keyholder_config *config, int pin_descriptor, struct error *err)
@@ -111,14 +144,13 @@ static int serve(const struct keyholder_config *config, int pin_descriptor, stru
     int status;
 
     if (backend == NULL)
-        return error_exit_status(err->category);
+        return report_failure(config, err);
     server.keyring.token = backend;
     server.look_timeout_ms = backend_is_interactive(backend) ? 0 : LOOK_TIMEOUT_MS;
     running = server_new(&server, err);
     if (running == NULL) {
-        report_failure(config, err);
         backend_free(backend);
-        return error_exit_status(err->category);
+        return report_failure(config, err);
     }
     set_signals();
     status = server_run(running);
@@ -157,9 +189,12 @@ static int work(void)
         return error_exit_status(err.category);
     }
     set_log(&config.config);
-    status = serve(&config.config, config.pin_descriptor, &err);
+    if (config.config.purpose == KEYHOLDER_PURPOSE_LIST)
+        status = list(&config.config, config.pin_descriptor, &err);
+    else
+        status = serve(&config.config, config.pin_descriptor, &err);
     if (err.category != ERROR_NONE)
-        log_error("cannot serve", LOG_TEXT("reason", err.text));
+        log_error("cannot go on", LOG_TEXT("reason", err.text));
     control_config_free(&config);
     return status;
 }

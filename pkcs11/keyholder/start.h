@@ -17,7 +17,9 @@
 enum keyholder_purpose {
     KEYHOLDER_PURPOSE_CLIENT, /* TLS client authentication */
     KEYHOLDER_PURPOSE_SERVER, /* a gateway's own key */
-    KEYHOLDER_PURPOSE_LIST    /* enumerate objects, write JSON to standard output, exit; never signs */
+    KEYHOLDER_PURPOSE_LIST    /* enumerate objects, write the JSON of pkcs11/list.h to standard output, exit (0, or the
+                                 status of the error that a STATE event then carries); never signs. `module` and the
+                                 URI of the first identity, if there is one, narrow it down */
 };
 
 struct keyholder_identity_config {

@@ -456,6 +456,66 @@ static void test_terminated(void **state)
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+static result start_list(const char *uri, int output, struct keyholder_process *ret)
+{
+    char variable[4300], source[4300];
+    const char *const environment[] = {variable, NULL};
+    const struct keyholder_identity_config identity = {.name = "list", .uri = uri};
+    const struct keyholder_config config = {.purpose = KEYHOLDER_PURPOSE_LIST,
+                                            .module = MODULE,
+                                            .module_environment = environment,
+                                            .pin_source = source,
+                                            .state_directory = state_folder,
+                                            .identities = &identity,
+                                            .n_identities = 1,
+                                            .allow_login = true,
+                                            .log_level = "error"};
+    const struct keyholder_start_options options = {.uid = (uid_t)-1, .standard_output = output};
+
+    (void)snprintf(variable, sizeof(variable), "SOFTHSM2_CONF=%s", softhsm_conf);
+    (void)snprintf(source, sizeof(source), "file:%s", pin_file);
+    return keyholder_start(&config, &options, ret, NULL);
+}
+
+static int wait_for(const struct keyholder_process *process)
+{
+    int status = 0;
+
+    assert_int_equal(waitpid(process->pid, &status, 0), process->pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void test_list(void **state)
+{
+    static char text[65536];
+    struct keyholder_process process;
+    struct keyholder_event event;
+    size_t length = 0;
+    ssize_t n;
+    int output[2];
+
+    (void)state;
+    assert_int_equal(pipe2(output, O_CLOEXEC), 0);
+    assert_int_equal(start_list("pkcs11:token=process-test", output[1], &process), ERROR_NONE);
+    (void)close(output[1]);
+    while ((n = read(output[0], text + length, sizeof(text) - 1 - length)) > 0)
+        length += (size_t)n;
+    (void)close(output[0]);
+    assert_int_equal(wait_for(&process), 0);
+    (void)close(process.control);
+    assert_non_null(strstr(text, "\"modules\""));
+    assert_non_null(strstr(text, "object=key"));
+    assert_null(strstr(text, PIN));
+    assert_int_equal(start_list("no URI", -1, &process), ERROR_NONE);
+    assert_int_equal(wait_for(&process), 2);
+    assert_true(keyholder_next_event(&process, &event));
+    assert_int_equal(event.kind, KEYHOLDER_EVENT_STATE);
+    assert_int_equal(event.category, ERROR_CONFIG);
+    assert_non_null(strstr(event.text, "no URI"));
+    (void)close(process.control);
+}
+
 /* A shell command that must succeed; `...` as of printf. */
 static void shell(const char *fmt, ...) PRINTF_LIKE(1, 2);
 static void shell(const char *fmt, ...)
@@ -557,6 +617,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_announced_errors),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_terminated),
+        cmocka_unit_test(test_list),
     };
 
     if (argc < 2)

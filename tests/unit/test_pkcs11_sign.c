@@ -115,9 +115,149 @@ static void all_kinds_all_schemes(void **state)
     token_free(token);
 }
 
+static CK_MECHANISM_TYPE allowed[2]; /* what the wrapped token offers of the RSA mechanisms; 0: nothing more */
+
+static CK_RV some_mechanisms(CK_SLOT_ID slot, CK_MECHANISM_TYPE type, CK_MECHANISM_INFO_PTR info)
+{
+    if (type != allowed[0] && type != allowed[1])
+        return CKR_MECHANISM_INVALID;
+    return fixture_real->C_GetMechanismInfo(slot, type, info);
+}
+
+/* Lists PSS and refuses it when it matters. */
+static CK_RV pss_lies(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE key)
+{
+    if (mechanism->ulParameterLen != 0)
+        return CKR_MECHANISM_PARAM_INVALID;
+    return fixture_real->C_SignInit(session, mechanism, key);
+}
+
+static void each_rung(void **state)
+{
+    static const struct {
+        CK_MECHANISM_TYPE type;
+        const char *name, *kind;
+        size_t n_schemes;
+    } rungs[] = {{CKM_RSA_X_509, "CKM_RSA_X_509", "rsa2048", 6},
+                 {CKM_RSA_PKCS, "CKM_RSA_PKCS", "rsa2048", 3},
+                 {CKM_RSA_PKCS_PSS, "CKM_RSA_PKCS_PSS", "rsa2048", 3},
+                 {CKM_RSA_X_509, "CKM_RSA_X_509", "rsa4096", 6},
+                 {CKM_ECDSA, "CKM_ECDSA", "p256", 3},
+                 {CKM_EDDSA, "CKM_EDDSA", "ed25519", 1}};
+    struct token_key_info info;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rungs) / sizeof(rungs[0]); i++) {
+        struct token *token = open_token();
+        struct token_key *key;
+        size_t kind;
+
+        for (kind = 0; strcmp(kinds[kind], rungs[i].kind) != 0; kind++)
+            ;
+        allowed[0] = allowed[1] = rungs[i].type;
+        fixture_functions.C_GetMechanismInfo = some_mechanisms;
+        key = find_key(token, rungs[i].kind);
+        token_key_info(key, &info);
+        assert_int_equal(info.n_schemes, rungs[i].n_schemes);
+        sign_all(key, keys[kind], rungs[i].name);
+        token_key_free(key);
+        token_free(token);
+        fixture_functions = *fixture_real;
+    }
+}
+
+static void no_rung(void **state)
+{
+    struct token *token = open_token();
+    struct error err = ERROR_INIT;
+    struct token_key *key = NULL;
+
+    (void)state;
+    allowed[0] = allowed[1] = CKM_AES_CBC;
+    fixture_functions.C_GetMechanismInfo = some_mechanisms;
+    assert_int_equal(token_find_key(token, "pkcs11:object=rsa2048", NULL, &key, &err), ERROR_TOKEN);
+    assert_non_null(strstr(err.text, "no mechanism to sign with"));
+    assert_null(key);
+    token_free(token);
+    fixture_functions = *fixture_real;
+}
+
+static void lies_are_found_by_init(void **state)
+{
+    struct token *token = open_token();
+    struct token_key *key;
+
+    (void)state;
+    fixture_functions.C_SignInit = pss_lies;
+    key = find_key(token, "rsa2048");
+    for (size_t i = 0; i < key->n_schemes; i++)
+        assert_true(key->plans[i].type == CKM_RSA_X_509 || plan_md(key->schemes[i]) != NULL);
+    assert_int_equal(key->n_schemes, 6);
+    assert_int_equal(key->plans[0].type, CKM_RSA_X_509);
+    sign_all(key, keys[0], NULL);
+    token_key_free(key);
+    token_free(token);
+    fixture_functions = *fixture_real;
+}
+
+static CK_RV der_sign(CK_SESSION_HANDLE session, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out, CK_ULONG *n)
+{
+    struct token_signature signature = {.length = 64};
+    struct error err;
+    CK_RV rv = fixture_real->C_Sign(session, data, length, out, n);
+
+    assert_int_equal(*n, 64);
+    memcpy(signature.bytes, out, 64);
+    assert_int_equal(signature_to_der(&signature, 32, &err), ERROR_NONE);
+    memcpy(out, signature.bytes, signature.length);
+    *n = signature.length;
+    return rv;
+}
+
+static CK_RV short_sign(CK_SESSION_HANDLE session, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out, CK_ULONG *n)
+{
+    CK_RV rv = fixture_real->C_Sign(session, data, length, out, n);
+
+    *n = *n - 1;
+    return rv;
+}
+
+static void ecdsa_forms(void **state)
+{
+    struct token *token = open_token();
+    struct token_key *key = find_key(token, "p256");
+    struct token_signature signature;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    fixture_functions.C_Sign = der_sign;
+    sign_all(key, keys[3], "CKM_ECDSA");
+    fixture_functions.C_Sign = short_sign;
+    assert_int_equal(token_key_sign(key, SCHEME_ECDSA_SHA256, (const uint8_t *)"m", 1, &signature, &err), ERROR_TOKEN);
+    assert_non_null(strstr(err.text, "63 bytes"));
+    fixture_functions = *fixture_real;
+    token_key_free(key);
+    token_free(token);
+}
+
+static void names(void **state)
+{
+    (void)state;
+    assert_string_equal(mechanism_scheme_name(SCHEME_ECDSA_SHA256), "ecdsa_secp256r1_sha256");
+    assert_string_equal(mechanism_scheme_openssl_name(SCHEME_RSA_PKCS1_SHA384), "RSA+SHA384");
+    assert_string_equal(mechanism_scheme_name(0x0203), "unknown");
+    assert_null(mechanism_scheme_openssl_name(0x0203));
+    assert_true(mechanism_scheme_fits(SCHEME_ED25519, KEY_TYPE_ED25519));
+    assert_false(mechanism_scheme_fits(SCHEME_ED25519, KEY_TYPE_EC));
+    assert_false(mechanism_scheme_fits(0x0203, KEY_TYPE_EC));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(all_kinds_all_schemes)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_kinds_all_schemes),  cmocka_unit_test(each_rung),   cmocka_unit_test(no_rung),
+        cmocka_unit_test(lies_are_found_by_init), cmocka_unit_test(ecdsa_forms), cmocka_unit_test(names),
+    };
 
     return cmocka_run_group_tests(tests, setup, teardown);
 }
