@@ -273,7 +273,8 @@ result login_user(struct token *token, const struct session *session, struct err
 {
     result r;
 
-    if (token->pin == NULL)
+    /* Looked at first without the mutex, which another thread's PIN entry may hold for minutes. */
+    if (token->pin == NULL || session_pool_logged_in(token->pool, session->generation))
         return ERROR_NONE;
     (void)pthread_mutex_lock(&token->login_mutex);
     r = login_locked(token, session, err);

@@ -246,6 +246,32 @@ static result scan(struct token *token, struct error *err)
     return r;
 }
 
+static enum token_state state_after(struct token *token, result r, const struct error *err)
+{
+    struct token_slot slot;
+
+    if (r == ERROR_PIN)
+        return TOKEN_LOCKED;
+    if (r == ERROR_TOKEN && err->code == CKR_TOKEN_NOT_PRESENT)
+        return TOKEN_ABSENT;
+    if (r != ERROR_NONE)
+        return TOKEN_FAILED;
+    if (token_slot(token, &slot) && (slot.info.flags & CKF_LOGIN_REQUIRED) == 0)
+        return TOKEN_READY;
+    return token->pin == NULL ? TOKEN_PRESENT : TOKEN_READY;
+}
+
+/* What a caller of the token has seen of its state; a failure that may be of this moment only is left to the poll. */
+static void note(struct token *token, result r, const struct error *err)
+{
+    enum token_state state = state_after(token, r, err);
+
+    if (r == ERROR_NONE && state == TOKEN_READY && token_state(token) != TOKEN_READY)
+        set_state(token, state, NULL);
+    else if (state == TOKEN_LOCKED || state == TOKEN_ABSENT)
+        set_state(token, state, err);
+}
+
 result token_acquire(struct token *token, struct session *ret, struct error *err)
 {
     result r = ERROR_NONE;
@@ -257,13 +283,13 @@ result token_acquire(struct token *token, struct session *ret, struct error *err
         r = session_checkout(token->pool, SESSION_WAIT_MS, ret, err);
     if (r != ERROR_NONE) {
         recover(token, r, err, ret->generation);
+        note(token, r, err);
         return r;
     }
     r = login_user(token, ret, err);
     if (r != ERROR_NONE)
         token_release(token, ret, r, err);
-    if (r == ERROR_PIN)
-        set_state(token, TOKEN_LOCKED, err);
+    note(token, r, err);
     return r;
 }
 
@@ -297,21 +323,6 @@ static result check_session(struct token *token, struct error *err)
         r = login_user(token, &session, err);
     token_release(token, &session, r, err);
     return r;
-}
-
-static enum token_state state_after(struct token *token, result r, const struct error *err)
-{
-    struct token_slot slot;
-
-    if (r == ERROR_PIN)
-        return TOKEN_LOCKED;
-    if (r == ERROR_TOKEN && err->code == CKR_TOKEN_NOT_PRESENT)
-        return TOKEN_ABSENT;
-    if (r != ERROR_NONE)
-        return TOKEN_FAILED;
-    if (token_slot(token, &slot) && (slot.info.flags & CKF_LOGIN_REQUIRED) == 0)
-        return TOKEN_READY;
-    return token->pin == NULL ? TOKEN_PRESENT : TOKEN_READY;
 }
 
 enum token_state token_refresh(struct token *token, struct error *why)

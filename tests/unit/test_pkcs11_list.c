@@ -181,6 +181,42 @@ static void one_owner(void **state)
     assert_null(none);
 }
 
+/* By the name that Debian's package of SoftHSM gives it in p11-kit's configuration. */
+static void configured_name(void **state)
+{
+    struct pin_source *pin = pin_file();
+    struct token_config config = {
+        .uri = "pkcs11:token=listed;object=client", .pin = pin, .state_directory = fixture_path("state")};
+    char *names[MODULE_MAX];
+    struct error err = ERROR_INIT;
+    struct module *module = NULL;
+    struct token_key *key;
+    struct token *token;
+    bool found = false;
+    size_t n = 0;
+
+    (void)state;
+    assert_int_equal(module_configured_names(names, &n, &err), ERROR_NONE);
+    for (size_t i = 0; i < n; i++) {
+        found = found || strcmp(names[i], "softhsm2") == 0;
+        assert_string_not_equal(names[i], "p11-kit-trust");
+        free(names[i]);
+    }
+    assert_true(found);
+    if (module_load("softhsm2", &module, &err) != ERROR_NONE)
+        fail_msg("%s", err.text);
+    module_release(module);
+    assert_int_equal(module_load("softhsm3", &module, &err), ERROR_CONFIG);
+    assert_non_null(strstr(err.text, "softhsm2"));
+    /* Without a module every configured one is searched. */
+    assert_int_equal(token_open(&config, &token, &err), ERROR_NONE);
+    if (token_find_key(token, config.uri, NULL, &key, &err) != ERROR_NONE)
+        fail_msg("%s", err.text);
+    token_key_free(key);
+    token_free(token);
+    pin_source_free(pin);
+}
+
 static void module_named_by_the_uri(void **state)
 {
     struct pin_source *pin = pin_file();
@@ -217,6 +253,7 @@ int main(void)
         cmocka_unit_test(bad_modules),
         cmocka_unit_test(one_owner),
         cmocka_unit_test(module_named_by_the_uri),
+        cmocka_unit_test(configured_name),
     };
 
     return cmocka_run_group_tests(tests, setup, fixture_stop);

@@ -181,13 +181,16 @@ struct open_options {
     const char *uri;
     struct pin_source *pin;
     unsigned sessions;
-    bool serial;
+    bool serial, require_hardware;
 };
 
 static struct token *open_token(const struct open_options *options)
 {
     char folder[64];
-    struct token_config config = {.uri = options->uri, .pin = options->pin, .sessions = options->sessions};
+    struct token_config config = {.uri = options->uri,
+                                  .pin = options->pin,
+                                  .sessions = options->sessions,
+                                  .require_hardware = options->require_hardware};
     struct error err = ERROR_INIT;
     struct module *module;
     struct token *token;
@@ -268,6 +271,7 @@ static void uri_forms(void **state)
     token_key_free(find(token, info.uri)); /* what is shown can be pasted back */
     token_key_free(key);
     assert_int_equal(logins, 1);
+    assert_int_equal(token_state(token), TOKEN_READY);
     token_free(token);
     pin_source_free(pin);
 }
@@ -362,6 +366,22 @@ static void tokens_absent_and_ambiguous(void **state)
     assert_non_null(strstr(why.text, "more than one token"));
     assert_non_null(strstr(why.text, "token=two"));
     token_free(token);
+}
+
+static void software_is_no_hardware(void **state)
+{
+    struct pin_source *pin = pin_file("pin");
+    struct token *token =
+        open_token(&(struct open_options){.uri = "pkcs11:token=one", .pin = pin, .require_hardware = true});
+    struct error why = ERROR_INIT;
+
+    (void)state;
+    assert_int_equal(token_refresh(token, &why), TOKEN_FAILED);
+    assert_non_null(strstr(why.text, "hardware is required"));
+    not_found(token, "pkcs11:object=a", ERROR_TOKEN, "hardware is required");
+    assert_int_equal(logins, 0);
+    token_free(token);
+    pin_source_free(pin);
 }
 
 static void without_a_pin(void **state)
@@ -662,6 +682,7 @@ int main(void)
         TEST(certificate_files),
         TEST(tokens_absent_and_ambiguous),
         TEST(without_a_pin),
+        TEST(software_is_no_hardware),
         TEST(survives_losses),
         TEST(sessions_closed_behind_our_back),
         TEST(wrong_signature_is_never_retried),
