@@ -308,3 +308,13 @@ void choice_make(struct connection *connection)
         connection->choice_good = true;
     }
 }
+
+void choice_note_shown(struct connection *connection)
+{
+    const struct context *context = connection->context;
+    const X509 *shown = SSL_get_certificate(connection->ssl);
+
+    for (size_t i = 0; shown != NULL && i < context->n_identities; i++)
+        if (identity_certificate(context->identities[i]) == shown)
+            connection->identity = context->identities[i];
+}

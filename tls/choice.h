@@ -21,4 +21,7 @@ MUST_USE result choice_prepare(struct connection *connection, struct error *err)
  */
 void choice_make(struct connection *connection);
 
+/* After a server's handshake: of several identities, note the one whose certificate libssl has shown. */
+void choice_note_shown(struct connection *connection);
+
 #endif

@@ -238,6 +238,8 @@ static void establish(struct connection *connection)
     end_handshake(connection);
     if (SSL_session_reused(connection->ssl))
         connection->identity = connection->resuming;
+    else if (connection->context->server)
+        choice_note_shown(connection);
     sessions_established(connection);
     narrate_finished(connection);
     connection->done(connection->arg, NULL);

@@ -200,9 +200,10 @@ static void the_story_is_told(void **state)
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         const char *found = strstr(at, lines[i]);
 
-        if (found == NULL)
-            print_error("missing \"%s\" in\n%s\n", lines[i], p.client.story);
-        assert_non_null(found);
+        if (found == NULL) {
+            fail_msg("missing \"%s\" in\n%s", lines[i], p.client.story);
+            break;
+        }
         at = found;
     }
     free_pair(&p);

@@ -366,6 +366,54 @@ static void old_versions(void **state)
     context_free(context);
 }
 
+/* A server with keys of two types shows the one that the client can check. */
+static void a_server_with_two_identities(void **state)
+{
+    static const struct {
+        const char *schemes;
+        const char *identity; /* NULL: neither will do */
+    } cases[] = {{"rsa_pss_rsae_sha256", "rsa"}, {"ECDSA+SHA256", "ec"}, {"ed25519", NULL}};
+    struct world *w = *state;
+    struct identity *identities[2];
+    struct context_config gateway;
+    struct context *context;
+
+    identities[0] = make_identity(w, "rsa", &(struct wanted){.kind = RSA2048});
+    identities[1] = make_identity(w, "ec", &(struct wanted){.kind = P256});
+    gateway = server_config(w, identities);
+    gateway.n_identities = 2;
+    gateway.client_auth = CONTEXT_CLIENT_AUTH_NONE;
+    context = make_context(&gateway);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t deadline = clock_deadline(TEST_DEADLINE_MS);
+        struct connection_info info;
+        struct side side;
+        struct raw raw;
+        int fds[2];
+
+        make_pair(fds);
+        raw.fd = fds[1];
+        raw_client(&raw, TLS1_3_VERSION);
+        assert_int_equal(SSL_set1_sigalgs_list(raw.ssl, cases[i].schemes), 1);
+        start_side(w, context, fds[0], &side);
+        while (!side.done && clock_remaining(deadline, 1) > 0) {
+            (void)SSL_do_handshake(raw.ssl);
+            turn_world(w);
+        }
+        assert_true(side.done);
+        assert_int_equal(side.good, cases[i].identity != NULL);
+        connection_info(side.connection, &info);
+        if (cases[i].identity != NULL)
+            assert_string_equal(info.identity, cases[i].identity);
+        ERR_clear_error();
+        connection_free(side.connection, false);
+        SSL_free(raw.ssl);
+        SSL_CTX_free(raw.context);
+        (void)close(fds[1]);
+    }
+    context_free(context);
+}
+
 static void no_second_handshake(void **state)
 {
     struct world *w = *state;
@@ -550,6 +598,7 @@ int main(void)
         TEST(optional_refuses_a_bad_certificate),
         TEST(one_way_can_be_demanded),
         TEST(old_versions),
+        TEST(a_server_with_two_identities),
         TEST(no_second_handshake),
         TEST(our_server_resumes_nothing),
         TEST(versions_that_do_not_meet),
