@@ -95,6 +95,7 @@ static void pump(struct holder *holder, uint64_t deadline)
 struct settings {
     const char *module, *conf, *pin_source, *uri;
     enum keyholder_purpose purpose;
+    uid_t uid; /* 0: stay who we are */
 };
 
 static const struct settings usual = {.module = MODULE, .uri = "pkcs11:token=process-test;object=key"};
@@ -115,7 +116,10 @@ static void start(struct holder *holder, const struct settings *settings, const 
                                             .sign_timeout_ms = PATIENCE_MS,
                                             .log_level = "error",
                                             .poll_ms = 50};
-    const struct keyholder_start_options options = {.pin = pin, .uid = (uid_t)-1, .standard_output = -1};
+    const struct keyholder_start_options options = {.pin = pin,
+                                                    .uid = settings->uid == 0 ? (uid_t)-1 : settings->uid,
+                                                    .gid = (gid_t)settings->uid,
+                                                    .standard_output = -1};
     struct error err = ERROR_INIT;
     int fd = -1;
 
@@ -360,6 +364,33 @@ static void test_process(void **state)
     assert_int_equal(end(&holder), 0);
 }
 
+/* Started as root it becomes another user, for good, and is still nobody's to look into. */
+static void test_other_user(void **state)
+{
+    static char text[65536];
+    struct settings settings = usual;
+    struct holder holder;
+    struct stat memory;
+    char path[64];
+
+    (void)state;
+    if (geteuid() != 0) {
+        print_message("only root can become another user\n");
+        skip();
+    }
+    settings.uid = 65534;
+    start(&holder, &settings, NULL);
+    PUMP_UNTIL(&holder, holder.announced > 0);
+    (void)read_proc(holder.process.pid, "status", text, sizeof(text));
+    assert_non_null(strstr(text, "Uid:\t65534\t65534\t65534\t65534"));
+    assert_non_null(strstr(text, "Gid:\t65534\t65534\t65534\t65534"));
+    assert_non_null(strstr(text, "CapEff:\t0000000000000000"));
+    (void)snprintf(path, sizeof(path), "/proc/%d/mem", (int)holder.process.pid);
+    assert_int_equal(stat(path, &memory), 0);
+    assert_int_equal(memory.st_uid, 0); /* a dumpable process's would be its own user's */
+    assert_int_equal(end(&holder), 0);
+}
+
 /* No token is no reason to end: it is announced, and requests fail at once with the reason. */
 static void test_absent(void **state)
 {
@@ -599,8 +630,8 @@ static int prepare_and_run(void)
     if (mkdtemp(folder) == NULL)
         return 1;
     make_token();
-    shell("ln -s '%s/../bin/tokentls-keyholder' '%s/tokentls-keyholder' && cp /proc/%d/exe '%s/test'", self, folder,
-          (int)getpid(), folder);
+    shell("cp '%s/../bin/tokentls-keyholder' '%s/tokentls-keyholder' && cp /proc/%d/exe '%s/test' && chmod 711 '%s'",
+          self, folder, (int)getpid(), folder, folder);
     status = run_copy();
     shell("rm -rf '%s'", folder);
     return status;
@@ -613,6 +644,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_pin_from_environment),
         cmocka_unit_test(test_pin_from_descriptor),
         cmocka_unit_test(test_process),
+        cmocka_unit_test(test_other_user),
         cmocka_unit_test(test_absent),
         cmocka_unit_test(test_announced_errors),
         cmocka_unit_test(test_killed),

@@ -25,6 +25,23 @@ static void test_signs(void **state)
     keyholder_client_free(worker.client);
 }
 
+/* Ask for something that is refused and wait for the answer: the reader has seen all that was sent before. */
+static void round_trip(struct worker *worker)
+{
+    const struct sign_request request = {.scheme = SCHEME_ECDSA_SHA256,
+                                         .deadline = CLOCK_NEVER,
+                                         .message = (const uint8_t *)"nothing",
+                                         .length = 7,
+                                         .done = on_done,
+                                         .arg = &(unsigned){0}};
+    struct sign_operation *op = keyholder_client_sign(worker->client, &request, NULL);
+
+    assert_non_null(op);
+    PUMP_UNTIL(worker, *(unsigned *)request.arg == 1);
+    assert_int_equal(op->error.category, ERROR_VERIFY);
+    keyholder_client_release(op);
+}
+
 /* One thread: while it is busy the others wait; then the earliest deadline goes first, tunnels take turns. */
 static void test_order(void **state)
 {
@@ -45,24 +62,7 @@ static void test_order(void **state)
     ops[3] = ask(&worker, 2, 1, base + 20, &done);
     ops[4] = ask(&worker, 5, 2, base + 60, &done);
     ops[5] = ask(&worker, 4, 2, base + 50, &done);
-    { /* a request that is refused at once is answered after those before it were queued */
-        uint8_t csr[100] = {0x30, 0x82};
-        unsigned refused = 0;
-        struct sign_request request = {.scheme = SCHEME_ECDSA_SHA256,
-                                       .deadline = CLOCK_NEVER,
-                                       .message = csr,
-                                       .length = sizeof(csr),
-                                       .done = on_done,
-                                       .arg = &refused};
-        struct sign_operation *op = keyholder_client_sign(worker.client, &request, NULL);
-
-        assert_non_null(op);
-        PUMP_UNTIL(&worker, refused == 1);
-        assert_int_equal(op->state, SIGN_FAILED);
-        assert_int_equal(op->error.category, ERROR_VERIFY);
-        assert_non_null(strstr(op->error.text, "refused to sign"));
-        keyholder_client_release(op);
-    }
+    round_trip(&worker);
     open_gate(UINT32_MAX);
     PUMP_UNTIL(&worker, done == 6);
     for (size_t i = 0; i < 6; i++) {
@@ -126,6 +126,58 @@ static void test_cancelled_and_expired(void **state)
     keyholder_client_release(busy);
     keyholder_client_release(expired);
     keyholder_client_release(last);
+    keyholder_client_free(worker.client);
+}
+
+/* Also with an idle token, which could be faster than the sweep: a passed deadline is never signed. */
+static void test_late_requests(void **state)
+{
+    enum { COUNT = 60 };
+    struct worker worker;
+    struct sign_operation *ops[COUNT];
+    unsigned done = 0;
+
+    (void)state;
+    fake.threads = 4;
+    start();
+    join_worker(&worker);
+    for (uint8_t i = 0; i < COUNT; i++)
+        ops[i] = ask(&worker, i, i, clock_monotonic_ms(), &done);
+    PUMP_UNTIL(&worker, done == COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        assert_int_equal(ops[i]->state, SIGN_FAILED);
+        keyholder_client_release(ops[i]);
+    }
+    assert_int_equal(peek(&fake.entered), 0);
+    keyholder_client_free(worker.client);
+}
+
+/* A token for one thread: no signature begins while it is looked at. */
+static void test_look_and_sign_apart(void **state)
+{
+    struct worker worker;
+    struct sign_operation *op;
+    unsigned done = 0;
+
+    (void)state;
+    start();
+    join_worker(&worker);
+    pthread_mutex_lock(&fake.lock);
+    fake.look_blocks = true;
+    pthread_mutex_unlock(&fake.lock);
+    wait_counter(&fake.looks, peek(&fake.looks) + 1);
+    op = ask(&worker, 1, 1, CLOCK_NEVER, &done);
+    for (int i = 0; i < 50; i++)
+        round_trip(&worker);
+    assert_int_equal(peek(&fake.entered), 0);
+    pthread_mutex_lock(&fake.lock);
+    fake.look_blocks = false;
+    pthread_cond_broadcast(&fake.changed);
+    pthread_mutex_unlock(&fake.lock);
+    PUMP_UNTIL(&worker, done == 1);
+    assert_int_equal(op->state, SIGN_DONE);
+    assert_int_equal(peek(&fake.most_inside), 1);
+    keyholder_client_release(op);
     keyholder_client_free(worker.client);
 }
 
@@ -323,6 +375,8 @@ int main(void)
         CASE(test_order),
         CASE(test_threads),
         CASE(test_cancelled_and_expired),
+        CASE(test_late_requests),
+        CASE(test_look_and_sign_apart),
         CASE(test_queue_full),
         CASE(test_credit),
         CASE(test_absent_and_back),
