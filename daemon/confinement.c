@@ -63,9 +63,21 @@ static result add_all(struct confinement_paths *paths, const char *const *list, 
 
 result confinement_paths_add_resolver(struct confinement_paths *paths, struct error *err)
 {
-    static const char *const files[] = {
-        "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/services",
-        "/etc/gai.conf",    NULL};
+    /*
+     * A rule holds the file that is there now. Folders stand for resolv.conf where it is a link into one and is
+     * replaced by renaming; c-ares makes its query numbers from /dev/urandom.
+     */
+    static const char *const files[] = {"/etc/resolv.conf",
+                                        "/etc/hosts",
+                                        "/etc/nsswitch.conf",
+                                        "/etc/host.conf",
+                                        "/etc/services",
+                                        "/etc/gai.conf",
+                                        "/dev/urandom",
+                                        "/run/systemd/resolve",
+                                        "/run/NetworkManager",
+                                        "/run/resolvconf",
+                                        NULL};
 
     return add_all(paths, files, err);
 }
