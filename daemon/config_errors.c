@@ -37,6 +37,14 @@ result config_errors_result(const struct config_errors *errors, struct error *er
     return error_set(err, ERROR_CONFIG, "%s (and %zu more)", errors->text[0], errors->total - 1);
 }
 
+void config_errors_log(const struct config_errors *errors, enum log_level level)
+{
+    for (size_t i = 0; i < errors->n; i++)
+        LOG_WRITE(level, errors->text[i]);
+    if (errors->total > errors->n)
+        LOG_WRITE(level, "and more", LOG_NUMBER("count", errors->total - errors->n));
+}
+
 void config_errors_free(struct config_errors *errors)
 {
     if (errors == NULL)

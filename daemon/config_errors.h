@@ -3,6 +3,7 @@
 #define TOKENTLS_DAEMON_CONFIG_ERRORS_H
 
 #include "base/error.h"
+#include "base/log.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,6 +24,9 @@ void config_errors_add(struct config_errors *errors, unsigned line, const char *
 
 /* ERROR_NONE when there are none; else ERROR_CONFIG with the first text and "(and N more)". */
 MUST_USE result config_errors_result(const struct config_errors *errors, struct error *err);
+
+/* Log each text, and how many were not kept. */
+void config_errors_log(const struct config_errors *errors, enum log_level level);
 
 /* Free the texts and empty the list. NULL is allowed. */
 void config_errors_free(struct config_errors *errors);

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/options.h"
+#include "daemon/check.h"
 #include "daemon/network.h"
 #include "daemon/supervisor.h"
 
@@ -89,5 +90,5 @@ int program_main(const struct program *program, int argc, char **argv)
         (void)printf("%s %s\n", program->name, TOKENTLS_VERSION);
         return 0;
     }
-    return check ? supervisor_check(program, file) : supervisor_run(program, file);
+    return check ? check_run(program, file) : supervisor_run(program, file);
 }

@@ -5,17 +5,18 @@
 #include "daemon/backoff.h"
 #include "daemon/generation.h"
 #include "daemon/keeper.h"
-#include "daemon/network.h"
 #include "daemon/notify.h"
 #include "daemon/pins.h"
+#include "daemon/signals.h"
 #include "daemon/sockets.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* Beyond the drain time-out, for a network process that does not keep it. */
+#define STOP_GRACE_MS 5000
 
 struct kept {
     struct kept *next;
@@ -36,30 +37,17 @@ struct supervisor {
     const struct program *program;
     const char *file;
     struct loop *loop;
-    struct loop_watch *signals;
     struct loop_timer *restart, *stop_limit;
     struct sockets sockets;
     struct pins pins;
     struct kept *keepers;
     struct running *current, *next, *draining;
-    struct backoff backoff; /* of the current network process */
-    size_t waiting_tokens;  /* identities with require-token that are not ready yet, at start */
-    bool announced;         /* start-up is complete */
+    struct backoff backoff;                    /* of the current network process */
+    bool token_ready[SETTINGS_IDENTITIES_MAX]; /* by number in the settings; during start-up */
+    bool announced;                            /* start-up is complete */
     bool stopping;
     int status;
 };
-
-static int signal_pipe[2] = {-1, -1};
-
-static void on_signal(int number)
-{
-    int saved = errno;
-    char byte = (char)number;
-    ssize_t n = write(signal_pipe[1], &byte, 1);
-
-    (void)n; /* full: enough signals are waiting there */
-    errno = saved;
-}
 
 static void stop(struct supervisor *supervisor, int status);
 
@@ -172,10 +160,26 @@ static void log_listening(const struct running *running)
     }
 }
 
+/* Whether the identities with require-token are ready. One that no service uses has no keyholder to wait for. */
+static bool tokens_are_ready(const struct supervisor *supervisor)
+{
+    const struct blueprint *plan = supervisor->current->plan;
+
+    for (size_t i = 0; i < plan->settings->n_identities; i++) {
+        const struct settings_identity *identity = plan->settings->identities[i];
+
+        if (identity->require_token && !supervisor->token_ready[i] &&
+            groups_find(&plan->groups, identity->section->title) < plan->groups.n)
+            return false;
+    }
+    return true;
+}
+
 static void announce(struct supervisor *supervisor)
 {
-    if (supervisor->announced || supervisor->waiting_tokens > 0 || supervisor->current == NULL ||
-        supervisor->current->generation == NULL || !generation_is_ready(supervisor->current->generation))
+    if (supervisor->announced || supervisor->stopping || supervisor->current == NULL ||
+        supervisor->current->generation == NULL || !generation_is_ready(supervisor->current->generation) ||
+        !tokens_are_ready(supervisor))
         return;
     supervisor->announced = true;
     generation_go(supervisor->current->generation);
@@ -188,21 +192,22 @@ static void announce(struct supervisor *supervisor)
 static void keeper_state(void *arg, const char *identity, enum error_category category, const char *text)
 {
     struct supervisor *supervisor = arg;
-    const struct settings_identity *settings;
+    const struct settings *settings;
 
     if (supervisor->announced || supervisor->stopping || supervisor->current == NULL)
         return;
-    settings = settings_find_identity(supervisor->current->plan->settings, identity);
-    if (settings == NULL || !settings->require_token)
-        return;
-    if (category != ERROR_NONE) {
-        log_error("an identity with require-token cannot be used", LOG_TEXT("identity", identity),
-                  LOG_TEXT("reason", text));
-        stop(supervisor, error_exit_status(category == ERROR_PIN ? ERROR_PIN : ERROR_TOKEN));
-        return;
+    settings = supervisor->current->plan->settings;
+    for (size_t i = 0; i < settings->n_identities; i++) {
+        if (strcmp(settings->identities[i]->section->title, identity) != 0)
+            continue;
+        supervisor->token_ready[i] = category == ERROR_NONE;
+        if (category != ERROR_NONE && settings->identities[i]->require_token) {
+            log_error("an identity with require-token cannot be used", LOG_TEXT("identity", identity),
+                      LOG_TEXT("reason", text));
+            stop(supervisor, error_exit_status(category == ERROR_PIN ? ERROR_PIN : ERROR_TOKEN));
+            return;
+        }
     }
-    if (supervisor->waiting_tokens > 0)
-        supervisor->waiting_tokens--;
     announce(supervisor);
 }
 
@@ -284,6 +289,7 @@ static void generation_ready(void *arg, struct generation *generation)
 
         supervisor->current = running;
         supervisor->next = NULL;
+        loop_timer_clear(supervisor->restart);
         program_setup_log(supervisor->program, running->plan->settings);
         generation_go(generation);
         log_listening(running);
@@ -306,6 +312,13 @@ static void generation_link_lost(void *arg, struct generation *generation, size_
         link_worker(running, group, worker);
 }
 
+static void finish_if_all_ended(struct supervisor *supervisor)
+{
+    if (supervisor->stopping && supervisor->draining == NULL &&
+        (supervisor->current == NULL || supervisor->current->generation == NULL))
+        finish(supervisor, 0);
+}
+
 static void drop_draining(struct supervisor *supervisor, struct running *running)
 {
     struct running **at = &supervisor->draining;
@@ -315,6 +328,7 @@ static void drop_draining(struct supervisor *supervisor, struct running *running
     *at = running->next;
     free_running(supervisor, running);
     sweep(supervisor);
+    finish_if_all_ended(supervisor);
 }
 
 static void reload_failed(struct supervisor *supervisor, const char *why)
@@ -345,7 +359,7 @@ static void generation_ended(void *arg, struct generation *generation, const str
     generation_free(generation);
     running->generation = NULL;
     if (supervisor->stopping) {
-        finish(supervisor, 0);
+        finish_if_all_ended(supervisor);
         return;
     }
     if (!supervisor->announced && reason->category != ERROR_NONE) {
@@ -420,20 +434,6 @@ err0:
     return NULL;
 }
 
-static void log_errors(const struct config_errors *errors)
-{
-    for (size_t i = 0; i < errors->n; i++)
-        log_error(errors->text[i]);
-    if (errors->total > errors->n)
-        log_error("more errors", LOG_NUMBER("count", errors->total - errors->n));
-}
-
-static void log_warnings(const struct blueprint *plan)
-{
-    for (size_t i = 0; i < plan->settings->warnings.n; i++)
-        log_warning(plan->settings->warnings.text[i]);
-}
-
 static void reload(struct supervisor *supervisor)
 {
     struct config_errors errors = {0};
@@ -448,10 +448,10 @@ static void reload(struct supervisor *supervisor)
     }
     notify_send("RELOADING=1");
     if (blueprint_read(supervisor->program, supervisor->file, &errors, &plan, &err) != ERROR_NONE) {
-        log_errors(&errors);
+        config_errors_log(&errors, LOG_LEVEL_ERROR);
         reload_failed(supervisor, err.text);
     } else {
-        log_warnings(plan);
+        config_errors_log(&plan->settings->warnings, LOG_LEVEL_WARNING);
         supervisor->next = start_plan(supervisor, plan, &err);
         if (supervisor->next == NULL)
             reload_failed(supervisor, err.text);
@@ -464,31 +464,39 @@ static void stop_now(void *arg)
     finish(arg, 0);
 }
 
-/* Drain, then end; a second call ends at once. */
+/* All network processes: established connections have so long. The processes keep the time; we do for one that fails.
+ */
+static void drain_all(struct supervisor *supervisor, uint64_t ms)
+{
+    generation_drain(supervisor->current->generation, ms);
+    for (struct running *one = supervisor->draining; one != NULL; one = one->next)
+        generation_drain(one->generation, ms);
+    loop_timer_set(supervisor->stop_limit, ms + STOP_GRACE_MS);
+}
+
+/* Drain, then end; a second call cuts connections off. */
 static void stop(struct supervisor *supervisor, int status)
 {
     uint64_t ms = 0;
 
-    if (supervisor->stopping) {
-        finish(supervisor, status);
-        return;
+    if (!supervisor->stopping) {
+        supervisor->stopping = true;
+        supervisor->status = status;
+        notify_send("STOPPING=1");
+        loop_timer_clear(supervisor->restart);
+        free_running(supervisor, supervisor->next);
+        supervisor->next = NULL;
+        if (supervisor->announced)
+            ms = supervisor->current->plan->settings->global->drain_timeout_ms;
+        log_notice("stopping", LOG_NUMBER("drain_ms", ms));
     }
-    supervisor->stopping = true;
-    supervisor->status = status;
-    notify_send("STOPPING=1");
-    loop_timer_clear(supervisor->restart);
     if (supervisor->current == NULL || supervisor->current->generation == NULL ||
         !generation_is_ready(supervisor->current->generation)) {
         finish(supervisor, status);
         return;
     }
-    if (supervisor->announced)
-        ms = supervisor->current->plan->settings->global->drain_timeout_ms;
-    log_notice("stopping", LOG_NUMBER("drain_ms", ms));
-    generation_drain(supervisor->current->generation, ms);
+    drain_all(supervisor, ms);
     sockets_free(&supervisor->sockets); /* from here on connections are refused, not left waiting */
-    /* The network process keeps the time; this is for one that does not. */
-    loop_timer_set(supervisor->stop_limit, ms + 5000);
 }
 
 static void reap(struct supervisor *supervisor)
@@ -507,38 +515,16 @@ static void reap(struct supervisor *supervisor)
         generation_reap(supervisor->current->generation);
 }
 
-static void signals_ready(void *arg, unsigned events)
+static void signalled(void *arg, int number)
 {
     struct supervisor *supervisor = arg;
-    char bytes[64];
-    ssize_t n = read(signal_pipe[0], bytes, sizeof(bytes));
 
-    (void)events;
-    for (ssize_t i = 0; i < n; i++) {
-        if (bytes[i] == SIGCHLD)
-            reap(supervisor);
-        else if (bytes[i] == SIGHUP)
-            reload(supervisor);
-        else
-            stop(supervisor, 0);
-    }
-}
-
-static result catch_signals(struct supervisor *supervisor, struct error *err)
-{
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD};
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-
-    if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
-        return error_set_errno(err, errno, "no pipe");
-    supervisor->signals = loop_watch_new(supervisor->loop, signal_pipe[0], signals_ready, supervisor, err);
-    if (supervisor->signals == NULL)
-        return ERROR_INTERNAL;
-    loop_watch_set(supervisor->signals, LOOP_READ);
-    (void)signal(SIGPIPE, SIG_IGN);
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-        (void)sigaction(numbers[i], &action, NULL);
-    return ERROR_NONE;
+    if (number == SIGCHLD)
+        reap(supervisor);
+    else if (number == SIGHUP)
+        reload(supervisor);
+    else
+        stop(supervisor, 0);
 }
 
 static result start_all(struct supervisor *supervisor, struct blueprint *plan, struct error *err)
@@ -550,12 +536,9 @@ static result start_all(struct supervisor *supervisor, struct blueprint *plan, s
     supervisor->stop_limit = loop_timer_new(supervisor->loop, stop_now, supervisor, err);
     if (supervisor->restart == NULL || supervisor->stop_limit == NULL)
         goto err0;
-    if (confinement_forbid_dumps(err) != ERROR_NONE || catch_signals(supervisor, err) != ERROR_NONE)
+    if (confinement_forbid_dumps(err) != ERROR_NONE ||
+        signals_catch(supervisor->loop, signalled, supervisor, err) != ERROR_NONE)
         goto err0;
-    for (size_t i = 0; i < plan->groups.n; i++) {
-        for (size_t k = 0; k < plan->groups.items[i].config.n_identities; k++)
-            supervisor->waiting_tokens += plan->groups.items[i].members[k]->require_token;
-    }
     backoff_started(&supervisor->backoff, clock_monotonic_ms());
     supervisor->current = start_plan(supervisor, plan, err);
     return supervisor->current == NULL ? err->category : ERROR_NONE;
@@ -581,7 +564,7 @@ static void release(struct supervisor *supervisor)
     pins_free(&supervisor->pins);
     loop_timer_free(supervisor->restart);
     loop_timer_free(supervisor->stop_limit);
-    loop_watch_free(supervisor->signals);
+    signals_release();
     loop_free(supervisor->loop);
 }
 
@@ -595,14 +578,14 @@ int supervisor_run(const struct program *program, const char *file)
 
     log_setup(program->name, LOG_LEVEL_INFO, LOG_FORMAT_TEXT, getenv("JOURNAL_STREAM") != NULL);
     if (blueprint_read(program, file, &errors, &plan, &err) != ERROR_NONE) {
-        log_errors(&errors);
+        config_errors_log(&errors, LOG_LEVEL_ERROR);
         if (errors.n == 0)
             log_error(err.text);
         config_errors_free(&errors);
         return error_exit_status(err.category);
     }
     program_setup_log(program, plan->settings);
-    log_warnings(plan);
+    config_errors_log(&plan->settings->warnings, LOG_LEVEL_WARNING);
     if (start_all(&supervisor, plan, &err) != ERROR_NONE) {
         log_error("not started", LOG_TEXT("reason", err.text));
         supervisor.status = error_exit_status(err.category);
@@ -614,27 +597,4 @@ int supervisor_run(const struct program *program, const char *file)
     if (supervisor.stopping)
         log_notice("stopped");
     return status;
-}
-
-int supervisor_check(const struct program *program, const char *file)
-{
-    struct config_errors errors = {0};
-    struct error err = ERROR_INIT;
-    struct blueprint *plan = NULL;
-    result r = blueprint_read(program, file, &errors, &plan, &err);
-
-    if (r == ERROR_NONE) {
-        network_check_files(program, plan->settings, &errors);
-        for (size_t i = 0; i < plan->settings->warnings.n; i++)
-            (void)fprintf(stderr, "warning: %s\n", plan->settings->warnings.text[i]);
-    }
-    for (size_t i = 0; i < errors.n; i++)
-        (void)fprintf(stderr, "%s\n", errors.text[i]);
-    if (r != ERROR_NONE && errors.n == 0)
-        (void)fprintf(stderr, "%s\n", err.text);
-    if (r == ERROR_NONE && errors.total > 0)
-        r = ERROR_CONFIG;
-    blueprint_free(plan);
-    config_errors_free(&errors);
-    return error_exit_status(r);
 }

@@ -13,7 +13,4 @@
 /* Run the daemon in the foreground until it is told to stop. Returns the exit status. */
 MUST_USE int supervisor_run(const struct program *program, const char *file);
 
-/* --check: everything that can be found wrong without starting anything is printed on standard error. 0 or 2. */
-MUST_USE int supervisor_check(const struct program *program, const char *file);
-
 #endif
