@@ -25,6 +25,7 @@ static const char epilog[] = "examples:\n"
 struct arguments {
     struct options_list modules;
     const char *pin_source;
+    uint64_t timeout_ms; /* 0: the default */
     bool login, json;
     struct options_rest rest;
 };
@@ -46,7 +47,10 @@ static bool parse_arguments(int argc, char **argv, struct arguments *args, int *
         OPTIONS_TEXT("pin-source", "SRC", &args->pin_source,
                      "file:PATH, env:NAME, fd:N, credential:NAME or ask; default: the URI's pin-source, then ask on a "
                      "terminal"),
-        OPTIONS_FLAG("json", &args->json, "print JSON, described in docs/cli.md"), OPTIONS_END};
+        OPTIONS_DURATION("timeout", "TIME", &args->timeout_ms,
+                         "for all modules; default: 15s, or 5m where a PIN is asked for"),
+        OPTIONS_FLAG("json", &args->json, "print JSON, described in docs/cli.md"),
+        OPTIONS_END};
     const struct options options = {
         .program = "tokentls list",
         .description =
@@ -121,7 +125,9 @@ static result make_plan(const struct arguments *args, struct plan *plan, struct 
         r = plan_login(args, plan, err);
     if (r == ERROR_NONE)
         r = plan_modules(args, plan, err);
-    plan->lister.timeout_ms = text_equal(plan->lister.pin_source, "ask") ? TIMEOUT_PERSON_MS : TIMEOUT_MS;
+    plan->lister.timeout_ms = args->timeout_ms;
+    if (args->timeout_ms == 0)
+        plan->lister.timeout_ms = text_equal(plan->lister.pin_source, "ask") ? TIMEOUT_PERSON_MS : TIMEOUT_MS;
     return r;
 }
 

@@ -130,10 +130,24 @@ static bool add_answer(const struct lane *lane, cJSON *modules)
     return ok;
 }
 
+/* What the keyholder itself reported; false when nothing. */
+static bool reported(const struct lane *lane, char *text, size_t size)
+{
+    struct keyholder_event event;
+
+    while (keyholder_next_event(&lane->process, &event) && event.kind == KEYHOLDER_EVENT_STATE) {
+        if (event.category == ERROR_NONE)
+            continue;
+        (void)snprintf(text, size, "%s", event.text);
+        return true;
+    }
+    return false;
+}
+
 static void finish_lane(struct lane *lane, bool person, uint64_t timeout_ms, cJSON *modules)
 {
-    bool late = lane->started && lane->fd >= 0;
-    char text[256];
+    bool late = lane->started && lane->fd >= 0, explained;
+    char text[ERROR_TEXT_MAX];
     int status = 0;
 
     if (!lane->started) {
@@ -144,19 +158,37 @@ static void finish_lane(struct lane *lane, bool person, uint64_t timeout_ms, cJS
         close_lane(lane);
     if (late || !child_wait(lane->process.pid, clock_deadline(PATIENCE_MS), &status))
         status = child_end(lane->process.pid, PATIENCE_MS);
+    explained = reported(lane, text, sizeof(text));
     (void)close(lane->process.control);
     if (!late && !lane->too_long && add_answer(lane, modules))
         return;
     if (late)
-        (void)snprintf(text, sizeof(text), "the module did not answer within %llu s%s",
-                       (unsigned long long)(timeout_ms / 1000), person ? ", the time for the PIN included" : "");
+        (void)snprintf(text, sizeof(text), "the module did not answer within %llu ms%s", (unsigned long long)timeout_ms,
+                       person ? ", the time for the PIN included" : "");
     else if (lane->too_long)
         (void)snprintf(text, sizeof(text), "the module lists more than %zu bytes", LISTER_BYTES_MAX);
-    else if (WIFSIGNALED(status))
+    else if (!explained && WIFSIGNALED(status))
         (void)snprintf(text, sizeof(text), "the module crashed (%s)", strsignal(WTERMSIG(status)));
-    else
+    else if (!explained)
         (void)snprintf(text, sizeof(text), "the listing failed with status %d", WEXITSTATUS(status));
     add_failure(lane, text, modules);
+}
+
+static void list_all(struct lane *lanes, const struct lister_config *config, const struct secret *pin, cJSON *modules)
+{
+    size_t n = config->n_modules < LISTER_MODULES_MAX ? config->n_modules : LISTER_MODULES_MAX;
+
+    for (size_t i = 0; i < n; i++) {
+        lanes[i] = (struct lane){.module = config->modules[i], .fd = -1};
+        buffer_init(&lanes[i].answer, LISTER_BYTES_MAX);
+        if (start_lane(&lanes[i], config, pin, &lanes[i].failure) != ERROR_NONE)
+            lanes[i].fd = -1;
+    }
+    read_lanes(lanes, n, clock_deadline(config->timeout_ms));
+    for (size_t i = 0; i < n; i++) {
+        finish_lane(&lanes[i], config->pin_source != NULL, config->timeout_ms, modules);
+        buffer_free(&lanes[i].answer);
+    }
 }
 
 result lister_run(const struct lister_config *config, cJSON **ret, struct error *err)
@@ -164,25 +196,17 @@ result lister_run(const struct lister_config *config, cJSON **ret, struct error 
     struct lane *lanes = calloc(LISTER_MODULES_MAX, sizeof(*lanes));
     cJSON *tree = cJSON_CreateObject(), *modules = cJSON_AddArrayToObject(tree, "modules");
     struct secret *pin = NULL;
-    size_t n = config->n_modules < LISTER_MODULES_MAX ? config->n_modules : LISTER_MODULES_MAX;
-    result r = lanes != NULL && modules != NULL ? ERROR_NONE : error_set(err, ERROR_INTERNAL, "out of memory");
+    result r;
 
-    if (r == ERROR_NONE)
-        r = keyholder_take_pin(config->pin_source, &pin, err);
+    if (lanes == NULL || modules == NULL) {
+        r = error_set(err, ERROR_INTERNAL, "out of memory");
+        goto err0;
+    }
+    r = keyholder_take_pin(config->pin_source, &pin, err);
     if (r != ERROR_NONE)
         goto err0;
-    for (size_t i = 0; i < n; i++) {
-        lanes[i] = (struct lane){.module = config->modules[i], .fd = -1};
-        buffer_init(&lanes[i].answer, LISTER_BYTES_MAX);
-        if (start_lane(&lanes[i], config, pin, &lanes[i].failure) != ERROR_NONE)
-            lanes[i].fd = -1;
-    }
+    list_all(lanes, config, pin, modules);
     secret_free(pin);
-    read_lanes(lanes, n, clock_deadline(config->timeout_ms));
-    for (size_t i = 0; i < n; i++) {
-        finish_lane(&lanes[i], config->pin_source != NULL, config->timeout_ms, modules);
-        buffer_free(&lanes[i].answer);
-    }
     free(lanes);
     *ret = tree;
     return ERROR_NONE;

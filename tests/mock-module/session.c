@@ -215,7 +215,7 @@ static CK_RV user_login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_BYTE *pi
     /* The worst moment: the token has counted the try, the caller never hears of it. */
     if (faults_strikes(FAULT_LOGIN_CRASH, NULL))
         abort();
-    if (rv == CKR_OK && user == CKU_USER && length <= PIN_MAX) {
+    if (rv == CKR_OK && user == CKU_USER && pin && length <= PIN_MAX) {
         pthread_mutex_lock(&lock);
         memcpy(good_pin, pin, length);
         good_pin_length = length;
@@ -404,7 +404,7 @@ static CK_RV ask_length(CK_SESSION_HANDLE handle, CK_BYTE *data, CK_ULONG length
     struct session session;
     CK_RV rv = module_real()->C_Sign(handle, data, length, NULL, ret_length);
 
-    if (rv == CKR_OK && look_up(handle, &session) && session.mechanism == CKM_ECDSA &&
+    if (rv == CKR_OK && ret_length && look_up(handle, &session) && session.mechanism == CKM_ECDSA &&
         faults_is_on(FAULT_SIGN_DER_ECDSA, NULL))
         *ret_length += 9; /* the sequence's head and two integers' heads and signs */
     return rv;
