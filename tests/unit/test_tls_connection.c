@@ -395,6 +395,67 @@ static void a_peer_that_sends_byte_by_byte(void **state)
     (void)close(right[0]);
 }
 
+/* A wire with a fault: forwards what there is, and turns bits of the byte number `at`. Returns the bytes moved. */
+static size_t carry(int from, int to, size_t *at, uint8_t mask)
+{
+    uint8_t data[4096];
+    ssize_t n = recv(from, data, sizeof(data), MSG_DONTWAIT);
+
+    if (n <= 0)
+        return 0;
+    if (*at < (size_t)n) {
+        data[*at] ^= mask;
+        *at = SIZE_MAX;
+    } else if (*at != SIZE_MAX) {
+        *at -= (size_t)n;
+    }
+    (void)!send(to, data, (size_t)n, MSG_NOSIGNAL);
+    return (size_t)n;
+}
+
+/* Whatever byte of a handshake is wrong, both sides come to an end that they can explain, and nothing is left. */
+static void wrong_bytes_on_the_wire(void **state)
+{
+    struct world *w = *state;
+    struct identity *identity = make_identity(w, "client", &(struct wanted){.kind = P256});
+    struct identity *server = make_identity(w, "server", &(struct wanted){.kind = P256});
+    struct context_config client = client_config(w, &identity, 1);
+    struct context_config gateway = server_config(w, &server);
+    size_t n_failed = 0;
+
+    for (size_t round = 0; round < 240; round++) {
+        struct pair p = {0};
+        int left[2], right[2], idle = 0;
+        size_t up = round % 2 == 0 ? round * 4 : SIZE_MAX;
+        size_t down = round % 2 == 0 ? SIZE_MAX : round * 4;
+        uint8_t mask = (uint8_t)(1U << (round / 2 % 8));
+
+        client.version = round % 4 < 2 ? CONTEXT_TLS_1_2 : CONTEXT_TLS_1_3;
+        p.client_context = make_context(&client);
+        p.server_context = make_context(&gateway);
+        make_pair(left);
+        make_pair(right);
+        start_side(w, p.client_context, left[0], &p.client);
+        start_side(w, p.server_context, right[1], &p.server);
+        while (idle < 3 && !(p.client.done && p.server.done)) {
+            turn_world(w);
+            idle = carry(left[1], right[0], &up, mask) + carry(right[0], left[1], &down, mask) > 0 ? 0 : idle + 1;
+        }
+        /* who still waits for bytes that a wrong length promised sees the end */
+        (void)close(left[1]);
+        (void)close(right[0]);
+        run_until(w, &p.client.done);
+        run_until(w, &p.server.done);
+        n_failed += !p.client.good || !p.server.good;
+        assert_true(p.client.good || p.client.err.text[0] != '\0');
+        assert_true(p.server.good || p.server.err.text[0] != '\0');
+        assert_true(p.client.good || p.client.err.category != ERROR_INTERNAL);
+        assert_true(p.server.good || p.server.err.category != ERROR_INTERNAL);
+        free_pair(&p);
+    }
+    assert_true(n_failed > 100);
+}
+
 /* What a server says to a peer that sends `bytes` and then ends its direction. */
 static void speak(struct world *w, const char *bytes, size_t length, struct error *ret)
 {
@@ -478,6 +539,7 @@ int main(void)
         TEST(the_deadline_says_what_was_awaited),
         TEST(the_deadline_holds_for_the_token_too),
         TEST(a_peer_that_sends_byte_by_byte),
+        TEST(wrong_bytes_on_the_wire),
         TEST(garbage_is_a_protocol_error),
         TEST(an_early_end_is_closed),
         TEST(a_server_name_is_demanded),
