@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# labels: smoke
 """`tokentls` and `tokentls verify` as a person or a script meets them: exit statuses, messages, help and JSON."""
 import json
 import os

@@ -122,7 +122,8 @@ static void refusals(void **state)
         struct trust *trust = NULL;
         struct error err = ERROR_INIT;
 
-        assert_int_equal(trust_load_memory("file", (const uint8_t *)empty, sizeof(empty) - 1, &trust, &err), ERROR_VERIFY);
+        assert_int_equal(trust_load_memory("file", (const uint8_t *)empty, sizeof(empty) - 1, &trust, &err),
+                         ERROR_VERIFY);
         assert_non_null(strstr(err.text, "file: object 1 is not a certificate"));
     }
     free(longer);

@@ -71,7 +71,7 @@ static inline X509 *pki_make(const struct pki_certificate *spec)
     X509 *x = X509_new();
     X509_NAME *name = X509_NAME_new();
     EVP_PKEY *signer = spec->issuer_key != NULL ? spec->issuer_key : spec->key;
-    X509V3_CTX ctx;
+    X509V3_CTX ctx = {.issuer_cert = spec->issuer != NULL ? spec->issuer : x, .subject_cert = x};
 
     assert_non_null(x);
     pki_name(name, spec->cn);
@@ -82,7 +82,6 @@ static inline X509 *pki_make(const struct pki_certificate *spec)
     ASN1_TIME_set(X509_getm_notBefore(x), spec->not_before ? (time_t)spec->not_before : (time_t)(PKI_NOW - PKI_DAY));
     ASN1_TIME_set(X509_getm_notAfter(x), spec->not_after ? (time_t)spec->not_after : (time_t)(PKI_NOW + 365 * PKI_DAY));
     assert_int_equal(X509_set_pubkey(x, spec->key), 1);
-    X509V3_set_ctx(&ctx, spec->issuer ? spec->issuer : x, x, NULL, NULL, 0);
     for (size_t i = 0; i < PKI_EXTENSIONS_MAX && spec->extensions[i].name != NULL; i++) {
         X509_EXTENSION *extension = X509V3_EXT_conf(NULL, &ctx, spec->extensions[i].name, spec->extensions[i].value);
 
@@ -122,7 +121,7 @@ static inline X509_CRL *pki_make_crl(const struct pki_crl *spec)
     int64_t next_update = spec->next_update ? spec->next_update : PKI_NOW + 7 * PKI_DAY;
     ASN1_TIME *time = ASN1_TIME_set(NULL, (time_t)this_update);
     X509_CRL *crl = X509_CRL_new();
-    X509V3_CTX ctx;
+    X509V3_CTX ctx = {.issuer_cert = spec->issuer, .crl = crl};
 
     assert_non_null(crl);
     assert_int_equal(X509_CRL_set_version(crl, X509_CRL_VERSION_2), 1);
@@ -134,7 +133,6 @@ static inline X509_CRL *pki_make_crl(const struct pki_crl *spec)
     }
     for (size_t i = 0; i < 4 && spec->revoked[i] != 0; i++)
         pki_revoke(crl, spec->revoked[i], spec->reason, PKI_NOW - 2 * PKI_DAY);
-    X509V3_set_ctx(&ctx, spec->issuer, NULL, NULL, crl, 0);
     for (size_t i = 0; i < PKI_EXTENSIONS_MAX && spec->extensions[i].name != NULL; i++) {
         X509_EXTENSION *extension = X509V3_EXT_conf(NULL, &ctx, spec->extensions[i].name, spec->extensions[i].value);
 

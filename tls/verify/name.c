@@ -69,7 +69,14 @@ static void list_names(X509 *leaf, char *out, size_t size)
     GENERAL_NAMES_free(names);
 }
 
-bool name_matches(X509 *leaf, const char *hostname, bool allow_cn, bool *ret_is_ip, char *why, size_t size)
+bool name_is_address(const char *hostname)
+{
+    uint8_t address[16];
+
+    return parse_address(hostname, address) > 0;
+}
+
+bool name_matches(X509 *leaf, const char *hostname, bool allow_cn, char *why, size_t size)
 {
     unsigned flags = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | (allow_cn ? 0U : X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     size_t length = strlen(hostname);
@@ -78,7 +85,6 @@ bool name_matches(X509 *leaf, const char *hostname, bool allow_cn, bool *ret_is_
     char carried[128], wanted[128];
     bool matches;
 
-    *ret_is_ip = address_length > 0;
     if (length > 1 && hostname[length - 1] == '.')
         length--;
     if (address_length > 0)

@@ -11,8 +11,11 @@
  * True when `leaf` carries `hostname`: a DNS name (one trailing dot is dropped; "*" stands for one whole left-most
  * label) or an IP address literal, IPv6 with or without brackets. Only subjectAltName counts; with `allow_cn` a
  * certificate without DNS names may carry the name in its common name. Otherwise `why` (size bytes) names what it does
- * carry, and *ret_is_ip tells the kind that was looked for. Any thread.
+ * carry. Any thread.
  */
-bool name_matches(X509 *leaf, const char *hostname, bool allow_cn, bool *ret_is_ip, char *why, size_t size);
+bool name_matches(X509 *leaf, const char *hostname, bool allow_cn, char *why, size_t size);
+
+/* True when `hostname` is an IP address literal in the sense of name_matches(). Any thread. */
+bool name_is_address(const char *hostname);
 
 #endif

@@ -43,6 +43,7 @@ struct verdict {
 /* One line: "certificate CN=x (depth 1): revocation: revoked since ... (RFC 5280 6.3.3)". Returns out. */
 char *verdict_describe(const struct verdict *verdict, char *out, size_t size);
 
+/* Release the path (not the struct, which may be freed or filled again). NULL is allowed. */
 void verdict_free(struct verdict *verdict);
 
 /* The subject of a certificate as one escaped line, "serial 0a1b" when it is empty. Returns out. */

@@ -298,7 +298,6 @@ static void check_leaf(struct finding *finding)
 {
     const struct chain_request *request = finding->request;
     struct finding_place place = {.certificate = request->leaf};
-    bool is_ip = false;
     char why[200];
 
     /* TLS 1.3 and ECDHE suites need signatures: RFC 8446 4.4.2.2, RFC 5246 7.4.2. Absent key usage allows all. */
@@ -308,9 +307,9 @@ static void check_leaf(struct finding *finding)
         finding_reject(finding, &place, "its key usage does not include digitalSignature");
     }
     if (!finding->rejected && request->hostname != NULL &&
-        !name_matches(request->leaf, request->hostname, request->policy == CHAIN_POLICY_LEGACY, &is_ip, why,
-                      sizeof(why))) {
-        place.error = is_ip ? X509_V_ERR_IP_ADDRESS_MISMATCH : X509_V_ERR_HOSTNAME_MISMATCH;
+        !name_matches(request->leaf, request->hostname, request->policy == CHAIN_POLICY_LEGACY, why, sizeof(why))) {
+        place.error =
+            name_is_address(request->hostname) ? X509_V_ERR_IP_ADDRESS_MISMATCH : X509_V_ERR_HOSTNAME_MISMATCH;
         finding_reject(finding, &place, "%s", why);
     }
 }
