@@ -6,7 +6,8 @@
 #include "pkcs11/pin.h"
 
 #include <fcntl.h>
-#include <pthread.h>
+#include <pty.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 static struct pin_source *make(const char *kind, const char *name, int handed_over)
@@ -298,6 +299,60 @@ static void one_of_many_processes(void **state)
     assert_int_equal(tries, 1);
 }
 
+/* What the child says on its standard output after it has asked at its terminal. */
+static int answer_of(const char *typed, char *shown, size_t size)
+{
+    int master, ends[2], status = 0;
+    size_t length = 0;
+    ssize_t n;
+    pid_t child;
+
+    assert_int_equal(pipe(ends), 0);
+    child = forkpty(&master, NULL, NULL, NULL);
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct pin_source *source = make("ask", "", -1);
+        struct secret *secret = NULL;
+        struct error err;
+        result r = pin_source_get(source, "my token", "wrong before", &secret, &err);
+
+        if (r == ERROR_NONE)
+            (void)!write(ends[1], secret_bytes(secret), secret_length(secret));
+        _exit((int)r);
+    }
+    (void)close(ends[1]);
+    while (length < size - 1 && (length == 0 || memchr(shown, ':', length) == NULL) &&
+           (n = read(master, shown + length, size - 1 - length)) > 0)
+        length += (size_t)n;
+    assert_int_equal(write(master, typed, strlen(typed)), strlen(typed));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    while (length < size - 1 && (n = read(master, shown + length, size - 1 - length)) > 0)
+        length += (size_t)n;
+    shown[length] = '\0';
+    n = read(ends[0], shown + length + 1, size - length - 2);
+    shown[length + 1 + (n > 0 ? (size_t)n : 0)] = '\0';
+    (void)close(ends[0]);
+    (void)close(master);
+    return status;
+}
+
+static void asked_at_a_terminal(void **state)
+{
+    char shown[1024];
+    int status = answer_of("314159\n", shown, sizeof(shown));
+
+    (void)state;
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == ERROR_NONE);
+    assert_non_null(strstr(shown, "wrong before"));
+    assert_non_null(strstr(shown, "PIN of token \"my token\": "));
+    assert_null(strstr(shown, "314159")); /* not echoed */
+    assert_string_equal(shown + strlen(shown) + 1, "314159");
+    status = answer_of("\n", shown, sizeof(shown));
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == ERROR_PIN);
+    status = answer_of("31\003", shown, sizeof(shown)); /* control-C ends the process as ever */
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
+}
+
 static int stop(void **state)
 {
     return fixture_stop(state);
@@ -312,6 +367,7 @@ int main(void)
         cmocka_unit_test(descriptor_source),
         cmocka_unit_test(credential_source),
         cmocka_unit_test(bad_sources),
+        cmocka_unit_test(asked_at_a_terminal),
         cmocka_unit_test(guard_life),
         cmocka_unit_test(damaged_record_counts_as_failed),
         cmocka_unit_test(unusable_state_directory),

@@ -649,6 +649,39 @@ static void threads_share_a_bounded_pool(void **state)
     pin_source_free(pin);
 }
 
+/* A module may give out a lost session's number again: nobody gets a new one while somebody still uses an old one. */
+static void lost_sessions_are_waited_for(void **state)
+{
+    struct session_pool *pool;
+    struct session old, next;
+    struct module *module;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    pool = session_pool_new(&err);
+    assert_int_equal(module_adopt(&fixture_functions, "softhsm", false, &module, &err), ERROR_NONE);
+    assert_int_equal(session_checkout(pool, 0, &old, &err), ERROR_TOKEN);
+    assert_int_equal(err.code, CKR_TOKEN_NOT_PRESENT);
+    session_pool_bind(pool, module, slot, 2);
+    assert_int_equal(session_checkout(pool, 0, &old, &err), ERROR_NONE);
+    session_pool_set_logged_in(pool, old.generation, true);
+    assert_true(session_pool_logged_in(pool, old.generation));
+    assert_true(session_pool_lost(pool, old.generation, false));
+    assert_false(session_pool_lost(pool, old.generation, false));
+    assert_false(session_pool_logged_in(pool, session_pool_generation(pool)));
+    assert_int_equal(session_checkout(pool, 0, &next, &err), ERROR_TOKEN);
+    assert_int_equal(err.code, CKR_SESSION_COUNT);
+    session_checkin(pool, &old, true);
+    assert_int_equal(session_checkout(pool, 0, &next, &err), ERROR_NONE);
+    assert_int_not_equal(next.generation, old.generation);
+    assert_int_equal(fixture_real->C_CloseSession(old.handle), CKR_SESSION_HANDLE_INVALID); /* no leak */
+    session_checkin(pool, &next, true);
+    session_pool_unbind(pool);
+    assert_int_equal(session_checkout(pool, 0, &next, &err), ERROR_TOKEN);
+    session_pool_free(pool);
+    module_release(module);
+}
+
 static CK_RV two_sessions(CK_SLOT_ID id, CK_FLAGS flags, void *arg, CK_NOTIFY notify, CK_SESSION_HANDLE *ret)
 {
     return atomic_load(&open_now) >= 2 ? CKR_SESSION_COUNT : count_open(id, flags, arg, notify, ret);
@@ -688,6 +721,7 @@ int main(void)
         TEST(wrong_signature_is_never_retried),
         TEST(swapped_token_is_refused),
         TEST(threads_share_a_bounded_pool),
+        TEST(lost_sessions_are_waited_for),
         TEST(session_count_shrinks_the_pool),
         TEST(wrong_pin_is_tried_once),
         TEST(cleared_by_a_person),
