@@ -64,6 +64,17 @@ static result make_targets(struct service *service, struct error *err)
     return ERROR_NONE;
 }
 
+/*
+ * Whether the client may come in, asked within the handshake, so that the client gets an alert. Its certificate has
+ * been verified.
+ */
+static result authorise_leaf(void *arg, X509 *leaf, struct error *err)
+{
+    const struct service *service = arg;
+
+    return service->authorise == NULL ? ERROR_NONE : authorise_check(service->authorise, leaf, err);
+}
+
 static result make_context(struct service *service, struct error *err)
 {
     const struct settings_service *settings = &service->settings->service;
@@ -74,6 +85,8 @@ static result make_context(struct service *service, struct error *err)
                                     .certificate_file = service->settings->certificate,
                                     .key_file = service->settings->key,
                                     .client_auth = service->settings->client_auth,
+                                    .authorise = authorise_leaf,
+                                    .authorise_arg = service,
                                     .trust = worker_trust(service->worker, service->index),
                                     .crls = worker_crls(service->worker, service->index),
                                     .revocation = settings->revocation,
@@ -238,17 +251,14 @@ static void connected(void *arg, int fd, size_t target, const struct error *err)
     start_relay(session, fd);
 }
 
-/* Whether the client may come in. Its certificate, if it sent one, has been verified. */
-static result authorise(const struct session *session, const struct connection_info *info, struct error *err)
+/* The same once more before the backend is called, for every way in which a handshake can end well. */
+static result authorise(struct service *service, const struct connection_info *info, struct error *err)
 {
-    const struct service *service = session->service;
-
-    if (info->peer == NULL) {
-        if (service->settings->client_auth == CONTEXT_CLIENT_AUTH_REQUIRED)
-            return error_set(err, ERROR_VERIFY, "the client has sent no certificate");
-        return ERROR_NONE;
-    }
-    return service->authorise == NULL ? ERROR_NONE : authorise_check(service->authorise, info->peer, err);
+    if (info->peer != NULL)
+        return authorise_leaf(service, info->peer, err);
+    if (service->settings->client_auth == CONTEXT_CLIENT_AUTH_REQUIRED)
+        return error_set(err, ERROR_VERIFY, "the client has sent no certificate");
+    return ERROR_NONE;
 }
 
 static void handshaken(void *arg, const struct error *err)
@@ -270,7 +280,7 @@ static void handshaken(void *arg, const struct error *err)
         end(session, record_result_of(err), err->text);
         return;
     }
-    if (authorise(session, &info, &problem) != ERROR_NONE) {
+    if (authorise(service, &info, &problem) != ERROR_NONE) {
         end(session, record_result_of(&problem), problem.text);
         return;
     }

@@ -8,10 +8,12 @@
 #include "tls/libctx.h"
 #include "tls/narrate.h"
 #include "tls/sessions.h"
+#include "tls/verify/verdict.h"
 
 #include <arpa/inet.h>
 #include <openssl/async.h>
 #include <openssl/err.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -105,6 +107,20 @@ void connection_setup(struct context *context)
         SSL_CTX_set_cert_cb(context->ssl, certificate_callback, NULL);
 }
 
+/* OpenSSL maps no verification error to access_denied; this one becomes handshake_failure. */
+static void authorise(const struct context *context, X509 *leaf, struct verdict *ret)
+{
+    struct error err = ERROR_INIT;
+
+    if (context->authorise(context->authorise_arg, leaf, &err) == ERROR_NONE)
+        return;
+    ret->accepted = false;
+    ret->x509_error = X509_V_ERR_APPLICATION_VERIFICATION;
+    ret->reason = (struct verdict_note){.check = "authorisation"};
+    verdict_subject(leaf, ret->reason.subject, sizeof(ret->reason.subject));
+    (void)snprintf(ret->reason.text, sizeof(ret->reason.text), "%.250s", err.text);
+}
+
 void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted, struct verdict *ret)
 {
     const struct context *context = connection->context;
@@ -123,6 +139,8 @@ void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF
     };
 
     chain_verify(&request, ret);
+    if (ret->accepted && context->authorise != NULL)
+        authorise(context, leaf, ret);
     if (!ret->accepted && ret->x509_error == X509_V_OK)
         ret->x509_error = X509_V_ERR_UNSPECIFIED;
 }

@@ -289,6 +289,8 @@ result context_new(const struct context_config *config, struct context **ret, st
     context->revocation = config->revocation;
     context->policy = config->policy;
     context->client_auth = config->client_auth;
+    context->authorise = config->authorise;
+    context->authorise_arg = config->authorise_arg;
     context->version = config->version;
     context->refuse_certificate_request = config->refuse_certificate_request;
     context->depth = config->depth > 0 ? config->depth : CHAIN_DEPTH_DEFAULT;

@@ -37,6 +37,12 @@ struct context_config {
     const char *const *alpn;              /* NULL-terminated; NULL or empty: none */
     bool refuse_certificate_request; /* client: a server that asks for a certificate is refused (connect --one-way) */
     bool resumption;
+    /*
+     * Server: asked after a client's certificate has verified, also on resumption; anything but ERROR_NONE refuses the
+     * client within the handshake, with the text as reason. Called on the loop; NULL: every valid certificate will do.
+     */
+    result (*authorise)(void *arg, X509 *leaf, struct error *err);
+    void *authorise_arg;
     int depth; /* 0: CHAIN_DEPTH_DEFAULT */
 };
 

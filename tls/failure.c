@@ -27,7 +27,7 @@ static const struct {
     {SSL_AD_UNKNOWN_CA, "the peer does not know the issuer, misses an intermediate, or has no current CRL of it"},
     {SSL_AD_ACCESS_DENIED, "this client is not allowed in; GnuTLS says so of bad certificates too"},
     {SSL_AD_DECRYPT_ERROR, "the signature did not fit the certificate: check that key and certificate belong together"},
-    {SSL_AD_HANDSHAKE_FAILURE, "nothing in common, or a client certificate was wanted: try probe"},
+    {SSL_AD_HANDSHAKE_FAILURE, "nothing in common, a client certificate was wanted, or this client is not allowed in"},
     {SSL_AD_PROTOCOL_VERSION, "the two sides share no TLS version; here 1.2 and 1.3 are spoken"},
     {TLS13_AD_CERTIFICATE_REQUIRED, "the server wants a client certificate: name an identity"},
     {TLS1_AD_UNRECOGNIZED_NAME, "the server does not know this server name"},
