@@ -318,31 +318,31 @@ err0:
     return NULL;
 }
 
-void keyholder_client_release(struct sign_operation *shown)
+void keyholder_client_release(struct sign_operation *operation)
 {
-    struct operation *operation = (struct operation *)shown;
+    struct operation *self = (struct operation *)operation;
     struct keyholder_client *client;
 
-    if (operation == NULL)
+    if (self == NULL)
         return;
-    client = operation->client;
+    client = self->client;
     if (client == NULL) {
-        operation_free(operation);
+        operation_free(self);
         return;
     }
     client->outstanding--;
-    if (operation->item.owner == NULL && operation != client->next) {
-        operation->released = true;
-        operation->cancel_pending = true;
+    if (self->item.owner == NULL && self != client->next) {
+        self->released = true;
+        self->cancel_pending = true;
         keyholder_client_flush(client);
         return;
     }
-    if (operation == client->next)
+    if (self == client->next)
         client->next = NULL;
     else
-        queue_remove(client->queue, &operation->item);
-    client->queued_bytes -= operation->packet.length;
-    operation_free(operation);
+        queue_remove(client->queue, &self->item);
+    client->queued_bytes -= self->packet.length;
+    operation_free(self);
 }
 
 size_t keyholder_client_outstanding(const struct keyholder_client *client)

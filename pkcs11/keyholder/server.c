@@ -150,7 +150,7 @@ static void report_states(struct server *server)
     const struct keyring *keyring = server->signers.keyring;
 
     for (size_t i = 0; i < keyring_count(keyring); i++) {
-        struct keyholder_event event;
+        struct keyholder_event event = {.kind = KEYHOLDER_EVENT_STATE};
         uint64_t version;
 
         lock(server);

@@ -18,8 +18,6 @@
 
 #define PROGRAM "tokentls-keyholder"
 
-extern char **environ;
-
 /* Everything the child needs, made before fork(): between fork and exec only system calls are safe. */
 struct child {
     char *program;
