@@ -388,8 +388,10 @@ static inline struct sign_operation *ask(struct worker *worker, uint8_t mark, ui
     struct error err = ERROR_INIT;
     struct sign_operation *op = keyholder_client_sign(worker->client, &request, &err);
 
-    if (op == NULL)
+    if (op == NULL) {
         fail_msg("%s", err.text);
+        abort(); /* not reached; for the analyser */
+    }
     return op;
 }
 

@@ -160,7 +160,7 @@ static bool hear(struct seen *seen, struct protocol_message *ret)
 
 static uint64_t hear_sign(struct seen *seen)
 {
-    struct protocol_message m;
+    struct protocol_message m = {.type = PROTOCOL_HELLO};
 
     assert_true(hear(seen, &m));
     assert_int_equal(m.type, PROTOCOL_SIGN);
@@ -169,7 +169,7 @@ static uint64_t hear_sign(struct seen *seen)
 
 static void hear_nothing(struct seen *seen)
 {
-    struct protocol_message m;
+    struct protocol_message m = {.type = PROTOCOL_HELLO};
 
     assert_false(hear(seen, &m));
 }
@@ -224,7 +224,7 @@ static void test_sign(void **state)
     struct seen *seen = *state;
     struct slot slot = {.number = 0};
     struct sign_operation *op;
-    struct protocol_message m;
+    struct protocol_message m = {.type = PROTOCOL_HELLO};
 
     greet(seen, 1);
     assert_int_equal(seen->identities, 1);
@@ -347,7 +347,7 @@ static void test_release(void **state)
     struct seen *seen = *state;
     struct slot slots[2] = {{.number = 0}, {.number = 1}};
     struct sign_operation *sent, *waiting;
-    struct protocol_message m;
+    struct protocol_message m = {.type = PROTOCOL_HELLO};
     uint64_t id;
 
     greet(seen, 1);
@@ -599,7 +599,7 @@ static void test_back_pressure(void **state)
     static struct slot slots[COUNT];
     static struct sign_operation *ops[COUNT];
     static uint8_t message[KEYHOLDER_SIGN_MAX];
-    struct protocol_message m;
+    struct protocol_message m = {.type = PROTOCOL_HELLO};
     unsigned heard = 0;
 
     greet(seen, COUNT);

@@ -206,6 +206,7 @@ static void verify(const struct holder *holder, const uint8_t *message, size_t l
 /* Signs what a client key is for, and nothing else. */
 static void check_signing(struct holder *holder)
 {
+    static const uint8_t request_head[] = {0x30, 0x81, 0xc5, 0x02, 0x01, 0x00, 0x30, 0x00}; /* of PKCS#10 */
     uint8_t message[200] = {0};
     size_t length = tls13_message(message, "TLS 1.3, client CertificateVerify");
     struct sign_operation *op = sign(holder, message, length);
@@ -220,7 +221,7 @@ static void check_signing(struct holder *holder)
     assert_int_equal(op->state, SIGN_FAILED);
     assert_int_equal(op->error.category, ERROR_VERIFY);
     keyholder_client_release(op);
-    memcpy(message, "\x30\x81\xc5\x02\x01\x00\x30\x00", 8); /* as a certificate request begins */
+    memcpy(message, request_head, sizeof(request_head));
     op = sign(holder, message, sizeof(message));
     assert_int_equal(op->state, SIGN_FAILED);
     assert_int_equal(op->error.category, ERROR_VERIFY);
@@ -547,20 +548,14 @@ static void test_list(void **state)
     (void)close(process.control);
 }
 
-/* A shell command that must succeed; `...` as of printf. */
-static void shell(const char *fmt, ...) PRINTF_LIKE(1, 2);
-static void shell(const char *fmt, ...)
+/* A shell command that must succeed; takes the text over. */
+static void shell(char *command)
 {
-    static char command[32768];
-    va_list args;
-
-    va_start(args, fmt);
-    (void)vsnprintf(command, sizeof(command), fmt, args);
-    va_end(args);
-    if (system(command) != 0) {
-        (void)fprintf(stderr, "failed: %s\n", command);
+    if (command == NULL || system(command) != 0) {
+        (void)fprintf(stderr, "failed: %s\n", command == NULL ? "out of memory" : command);
         _exit(1);
     }
+    free(command);
 }
 
 static void make_paths(void)
@@ -575,16 +570,17 @@ static void make_paths(void)
 static void make_token(void)
 {
     make_paths();
-    shell("cd '%s' && umask 077 && mkdir tokens none && "
-          "echo \"directories.tokendir = $PWD/tokens\" >softhsm2.conf && echo 'log.level = ERROR' >>softhsm2.conf && "
-          "echo \"directories.tokendir = $PWD/none\" >empty.conf && echo 'log.level = ERROR' >>empty.conf && "
-          "printf %%s '" PIN "' >pin && "
-          "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=finance -keyout key.pem "
-          "-out certificate.pem 2>/dev/null && openssl pkcs8 -topk8 -nocrypt -in key.pem -out key8.pem && "
-          "export SOFTHSM2_CONF=$PWD/softhsm2.conf && "
-          "softhsm2-util --init-token --free --label process-test --pin '" PIN "' --so-pin 12345678 >/dev/null && "
-          "softhsm2-util --import key8.pem --token process-test --label key --id 01 --pin '" PIN "' >/dev/null",
-          folder);
+    shell(text_format(
+        "cd '%s' && umask 077 && mkdir tokens none && "
+        "echo \"directories.tokendir = $PWD/tokens\" >softhsm2.conf && echo 'log.level = ERROR' >>softhsm2.conf && "
+        "echo \"directories.tokendir = $PWD/none\" >empty.conf && echo 'log.level = ERROR' >>empty.conf && "
+        "printf %%s '" PIN "' >pin && "
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=finance -keyout key.pem "
+        "-out certificate.pem 2>/dev/null && openssl pkcs8 -topk8 -nocrypt -in key.pem -out key8.pem && "
+        "export SOFTHSM2_CONF=$PWD/softhsm2.conf && "
+        "softhsm2-util --init-token --free --label process-test --pin '" PIN "' --so-pin 12345678 >/dev/null && "
+        "softhsm2-util --import key8.pem --token process-test --label key --id 01 --pin '" PIN "' >/dev/null",
+        folder));
 }
 
 /* Run this program's copy in `folder`, with the PIN in the environment it is started with. */
@@ -630,10 +626,11 @@ static int prepare_and_run(void)
     if (mkdtemp(folder) == NULL)
         return 1;
     make_token();
-    shell("cp '%s/../bin/tokentls-keyholder' '%s/tokentls-keyholder' && cp /proc/%d/exe '%s/test' && chmod 711 '%s'",
-          self, folder, (int)getpid(), folder, folder);
+    shell(text_format(
+        "cp '%s/../bin/tokentls-keyholder' '%s/tokentls-keyholder' && cp /proc/%d/exe '%s/test' && chmod 711 '%s'",
+        self, folder, (int)getpid(), folder, folder));
     status = run_copy();
-    shell("rm -rf '%s'", folder);
+    shell(text_format("rm -rf '%s'", folder));
     return status;
 }
 

@@ -141,8 +141,8 @@ static void test_late_requests(void **state)
     fake.threads = 4;
     start();
     join_worker(&worker);
-    for (uint8_t i = 0; i < COUNT; i++)
-        ops[i] = ask(&worker, i, i, clock_monotonic_ms(), &done);
+    for (unsigned i = 0; i < COUNT; i++)
+        ops[i] = ask(&worker, (uint8_t)i, i, clock_monotonic_ms(), &done);
     PUMP_UNTIL(&worker, done == COUNT);
     for (size_t i = 0; i < COUNT; i++) {
         assert_int_equal(ops[i]->state, SIGN_FAILED);
