@@ -234,7 +234,11 @@ static bool identity_fits(struct connection *connection, const struct identity *
     } else if ((X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE) == 0) {
         (void)snprintf(why, size, "the key usage of its certificate does not allow digital signatures");
     } else if (!issuer_acceptable(connection, identity)) {
-        (void)snprintf(why, size, "no issuer in its chain is one that the server accepts");
+        (void)snprintf(
+            why, size, "no issuer in its chain is one that the server accepts%s",
+            sk_X509_num(identity_chain(identity)) > 0
+                ? ""
+                : " (the chain is the leaf alone: if an intermediate is missing, give a file with it as certificate)");
     } else if (!type_acceptable(connection, identity) || shared_scheme(connection, identity) == 0) {
         (void)snprintf(why, size, "the server accepts no signature scheme that its token can make");
     } else {

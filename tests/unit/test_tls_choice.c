@@ -79,7 +79,8 @@ static void the_matrix(void **state)
          .n = 2,
          .only_b = true,
          .category = ERROR_VERIFY,
-         .text = "none fits; \"first\": no issuer in its chain is one that the server accepts; \"second\": no issuer"},
+         .text = "none fits; \"first\": no issuer in its chain is one that the server accepts (the chain is the leaf "
+                 "alone: if an intermediate is missing, give a file with it as certificate); \"second\": no issuer"},
         {.name = "expired",
          .offered = {{.kind = P256, .leaf = {.from = -9 * DAY, .until = -DAY}}, {.kind = RSA2048}},
          .n = 2,
