@@ -250,10 +250,10 @@ void guard_end(struct guard *guard)
 
 result guard_clear(const struct guard_key *key, struct error *err)
 {
-    struct guard *guard;
+    struct guard *guard = NULL;
     result r = guard_begin(key, &guard, err);
 
-    if (r != ERROR_NONE)
+    if (r != ERROR_NONE || guard == NULL)
         return r;
     guard->record = GUARD_CLEARED;
     if (write_record(guard, record_names[GUARD_CLEARED], err) != ERROR_NONE)

@@ -35,7 +35,7 @@ void list_object_text(cJSON *into, const char *name, const void *text, size_t le
     const char *bytes = text;
     char shown[TEXT_MAX];
 
-    while (length > 0 && (bytes[length - 1] == ' ' || bytes[length - 1] == '\0'))
+    while (text != NULL && length > 0 && (bytes[length - 1] == ' ' || bytes[length - 1] == '\0'))
         length--;
     if (text == NULL)
         (void)cJSON_AddNullToObject(into, name);

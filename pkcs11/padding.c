@@ -48,7 +48,7 @@ result padding_digest_info(const struct padding_digest *digest, uint8_t *out, si
 result padding_pkcs1(const struct padding_digest *digest, uint8_t *out, size_t size, struct error *err)
 {
     uint8_t info[PREFIX_LENGTH + sizeof(digest->bytes)];
-    size_t length;
+    size_t length = 0;
     result r = padding_digest_info(digest, info, sizeof(info), &length, err);
 
     if (r != ERROR_NONE)
@@ -91,7 +91,7 @@ result padding_pss(const struct padding_digest *digest, unsigned bits, uint8_t *
     size_t hash = digest->length, db_length;
     uint8_t *em = out + (size - em_length), salt[sizeof(digest->bytes)];
     uint8_t m[8 + 2 * sizeof(digest->bytes)] = {0};
-    struct padding_digest h;
+    struct padding_digest h = {.length = 0};
     result r;
 
     if (em_length < 2 * hash + 2)

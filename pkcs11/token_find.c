@@ -183,13 +183,13 @@ static result remember(struct search *search, struct error *err)
 {
     static const CK_ATTRIBUTE_TYPE types[] = {CKA_LABEL, CKA_ID};
     struct token_key *key = search->key;
-    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
-    struct object_value value = {.data = malloc(sizeof(class)), .length = sizeof(class)};
+    CK_OBJECT_CLASS *copy = malloc(sizeof(*copy));
+    struct object_value value;
 
-    if (value.data == NULL)
+    if (copy == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
-    memcpy(value.data, &class, sizeof(class));
-    key->pattern[key->n_pattern++] = (CK_ATTRIBUTE){CKA_CLASS, value.data, value.length};
+    *copy = CKO_PRIVATE_KEY;
+    key->pattern[key->n_pattern++] = (CK_ATTRIBUTE){CKA_CLASS, copy, sizeof(*copy)};
     for (size_t i = 0; i < 2; i++) {
         result r = object_read(&search->session, search->object, types[i], &value, err);
 
