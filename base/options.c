@@ -101,7 +101,7 @@ static bool store(const struct options_entry *entry, const char *value)
     case OPTIONS_KIND_CHOICE:
         if (strlen(value) >= sizeof(wanted))
             return false;
-        strcpy(wanted, value);
+        memcpy(wanted, value, strlen(value) + 1);
         *entry->text = value;
         return choices_each(entry->argument, choice_is, wanted);
     case OPTIONS_KIND_NUMBER:

@@ -31,7 +31,7 @@ struct finding *finding_of(const X509_STORE_CTX *ctx)
     return X509_STORE_get_ex_data(X509_STORE_CTX_get0_store(ctx), store_slot);
 }
 
-static void fill_note(struct verdict_note *note, const struct finding_place *place, const char *fmt, va_list args)
+static void fill_note(struct verdict_note *note, const struct finding_place *place, const char *text)
 {
     const struct reason *reason = reason_find(place->error);
 
@@ -41,13 +41,13 @@ static void fill_note(struct verdict_note *note, const struct finding_place *pla
         verdict_subject(place->certificate, note->subject, sizeof(note->subject));
     (void)snprintf(note->check, sizeof(note->check), "%s", reason->check);
     (void)snprintf(note->reference, sizeof(note->reference), "%s", reason->reference);
-    if (vsnprintf(note->text, sizeof(note->text), fmt, args) == 0)
-        (void)snprintf(note->text, sizeof(note->text), "%s", reason->text);
+    (void)snprintf(note->text, sizeof(note->text), "%s", text[0] != '\0' ? text : reason->text);
 }
 
 void finding_reject(struct finding *finding, const struct finding_place *place, const char *fmt, ...)
 {
     const struct reason *reason = reason_find(place->error);
+    char text[sizeof(finding->verdict->reason.text)];
     va_list args;
 
     if (finding->rejected)
@@ -56,20 +56,23 @@ void finding_reject(struct finding *finding, const struct finding_place *place, 
     finding->rank = reason->rank;
     finding->verdict->x509_error = reason->reported;
     va_start(args, fmt);
-    fill_note(&finding->verdict->reason, place, fmt, args);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
+    fill_note(&finding->verdict->reason, place, text);
 }
 
 void finding_note(struct finding *finding, const struct finding_place *place, const char *fmt, ...)
 {
     struct verdict *verdict = finding->verdict;
+    char text[sizeof(verdict->reason.text)];
     va_list args;
 
     if (verdict->n_notes == VERDICT_NOTES_MAX)
         return;
     va_start(args, fmt);
-    fill_note(&verdict->notes[verdict->n_notes++], place, fmt, args);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
+    fill_note(&verdict->notes[verdict->n_notes++], place, text);
 }
 
 /* RFC 5280 5.3.1 */
