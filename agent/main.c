@@ -1,5 +1,5 @@
 /* tokentls-agent: local plaintext listeners whose connections reach TLS servers, authenticated with keys on tokens. */
-#include "agent/config.h"
+#include "agent/agent_config.h"
 #include "agent/tunnel.h"
 #include "daemon/program.h"
 

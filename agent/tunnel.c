@@ -1,6 +1,6 @@
 #include "agent/tunnel.h"
 
-#include "agent/config.h"
+#include "agent/agent_config.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/record.h"
@@ -305,9 +305,8 @@ void tunnel_close(struct service *service)
 {
     if (service == NULL)
         return;
-    while (service->sessions != NULL) {
-        struct session *session = service->sessions;
-
+    for (struct session *session = service->sessions, *next; session != NULL; session = next) {
+        next = session->next;
         if (session->relay != NULL)
             relay_totals(session->relay, &session->record.totals);
         end(session, RECORD_ENDED, "the daemon ends it");

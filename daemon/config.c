@@ -91,7 +91,7 @@ static void report_unknown(struct parse *parse, const cfg_t *cfg, const char *na
     size_t n = 0;
 
     if (schema == NULL)
-        schema = parse->schema;
+        return;
     for (const struct config_option *o = schema->options; o->name != NULL && n < ROWS_MAX; o++)
         names[n++] = o->name;
     for (size_t i = 0; schema->sections != NULL && schema->sections[i] != NULL && n < ROWS_MAX; i++)

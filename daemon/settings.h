@@ -87,7 +87,7 @@ extern const struct config_option settings_global_options[];
     {.name = "max-connections",                                                                                        \
      .type = CONFIG_NUMBER,                                                                                            \
      .offset = offsetof(owner, service.max_connections),                                                               \
-     .fallback = default_connections,                                                                                  \
+     .fallback = (default_connections),                                                                                \
      .min = 1,                                                                                                         \
      .max = 1000000,                                                                                                   \
      .help = "Connections at the same time; more are closed at once."},                                                \

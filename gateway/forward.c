@@ -5,7 +5,7 @@
 #include "daemon/record.h"
 #include "daemon/worker.h"
 #include "gateway/authorise.h"
-#include "gateway/config.h"
+#include "gateway/gateway_config.h"
 #include "gateway/identify.h"
 #include "gateway/proxy_header.h"
 #include "net/connector.h"
@@ -354,9 +354,8 @@ void forward_close(struct service *service)
 {
     if (service == NULL)
         return;
-    while (service->sessions != NULL) {
-        struct session *session = service->sessions;
-
+    for (struct session *session = service->sessions, *next; session != NULL; session = next) {
+        next = session->next;
         if (session->relay != NULL)
             relay_totals(session->relay, &session->record.totals);
         end(session, RECORD_ENDED, "the daemon ends it");

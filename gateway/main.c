@@ -1,7 +1,7 @@
 /* tokentls-gateway: TLS listeners that authenticate their clients by certificate and hand their bytes to a backend. */
 #include "daemon/program.h"
-#include "gateway/config.h"
 #include "gateway/forward.h"
+#include "gateway/gateway_config.h"
 
 int main(int argc, char **argv)
 {

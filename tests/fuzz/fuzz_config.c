@@ -1,6 +1,6 @@
 /* Configuration texts: both files' schemas over arbitrary bytes. */
-#include "agent/config.h"
-#include "gateway/config.h"
+#include "agent/agent_config.h"
+#include "gateway/gateway_config.h"
 
 #include <stdlib.h>
 #include <string.h>

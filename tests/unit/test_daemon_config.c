@@ -1,10 +1,10 @@
 /* Configuration files: what is refused, with its line and its hint, and what is taken. */
 #include "daemon/config.h"
 
-#include "agent/config.h"
+#include "agent/agent_config.h"
 #include "daemon/config_text.h"
 #include "daemon/settings_pin.h"
-#include "gateway/config.h"
+#include "gateway/gateway_config.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

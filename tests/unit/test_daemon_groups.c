@@ -1,7 +1,7 @@
 /* Which identities share a keyholder. */
 #include "daemon/groups.h"
 
-#include "agent/config.h"
+#include "agent/agent_config.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* The gateway's configuration: sections "gateway" with "allow" blocks, and what daemon/settings.h has. */
-#ifndef TOKENTLS_GATEWAY_CONFIG_H
-#define TOKENTLS_GATEWAY_CONFIG_H
+#ifndef TOKENTLS_GATEWAY_GATEWAY_CONFIG_H
+#define TOKENTLS_GATEWAY_GATEWAY_CONFIG_H
 
 #include "daemon/settings.h"
 #include "gateway/authorise.h"

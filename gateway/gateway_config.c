@@ -1,4 +1,4 @@
-#include "gateway/config.h"
+#include "gateway/gateway_config.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* The agent's configuration: sections "tunnel", and what daemon/settings.h has. */
-#ifndef TOKENTLS_AGENT_CONFIG_H
-#define TOKENTLS_AGENT_CONFIG_H
+#ifndef TOKENTLS_AGENT_AGENT_CONFIG_H
+#define TOKENTLS_AGENT_AGENT_CONFIG_H
 
 #include "daemon/settings.h"
 
