@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -179,9 +180,8 @@ def start_all(folder, programs, ports, daemons):
     gateway = start("gateway", [programs / "tokentls-gateway", "--config", folder / "gateway.conf"])
     step(4, "Gateway", f"127.0.0.1:{ports['gateway']}, TLS; demands a client certificate, checks chain and CRLs")
     agent = start("agent", [programs / "tokentls-agent", "--config", folder / "agent.conf"])
-    for name in ports:
-        if name not in ("backend", "gateway"):
-            agent.wait_line(rf"listening.*\b{name}\b")
+    for name in CLIENTS:
+        agent.wait_line(rf"identity state identity={name} state=ready")
     step(5, "Agent", "one plaintext port per client, the keys on the token:")
     for name in [*CLIENTS, "one-way"]:
         detail(f"127.0.0.1:{ports[name]}  {name}{'' if name in CLIENTS else ' (no certificate)'}")
@@ -198,13 +198,32 @@ def show_accepted(gateway, ports):
     detail("gateway: " + gateway.wait_line(r"CN=good\b", after).split(": ", 1)[-1])
 
 
-def show_refused(number, gateway, ports, name, title, pattern):
-    after = len(gateway.lines())
+def show_refused(number, ports, name, title, where):
+    """`where`: the daemon that refuses, and what it must say."""
+    daemon, pattern = where
+    after = len(daemon.lines())
     if say(ports[name], b"hello?\n"):
         raise Stop(f"{title}: was let in, and must not be")
-    line = gateway.wait_line(pattern, after)
+    line = daemon.wait_line(pattern, after)
     step(number, title, "refused, and not a byte reached the backend")
-    detail("gateway: " + reason(line))
+    detail(f"{daemon.name}: {reason(line)}")
+
+
+def show_refused_without_agent(folder, gateway, ports):
+    """The same expired certificate from a client that does not look at what it sends."""
+    after = len(gateway.lines())
+    context = ssl.create_default_context(cafile=folder / "pki" / "root.pem")
+    context.load_cert_chain(folder / "pki" / "expired.pem", folder / "pki" / "expired.key")
+    try:
+        with socket.create_connection(("127.0.0.1", ports["gateway"]), DEADLINE) as plain, \
+                context.wrap_socket(plain, server_hostname="gateway.example") as client:
+            client.sendall(b"hello?\n")
+            if client.recv(100):
+                raise Stop("an expired client was let in")
+    except OSError:
+        pass
+    detail("and the gateway, to a client that sends it all the same:")
+    detail("gateway: " + reason(gateway.wait_line("expired", after)))
 
 
 def how_to_go_on(folder, programs, ports, keep):
@@ -239,11 +258,12 @@ def demonstrate(keep):
     daemons = []
     done = False
     try:
-        gateway, _ = start_all(folder, programs, ports, daemons)
+        gateway, agent = start_all(folder, programs, ports, daemons)
         show_accepted(gateway, ports)
-        show_refused(7, gateway, ports, "revoked", "Revoked client", "revoked")
-        show_refused(8, gateway, ports, "expired", "Expired client", "expired")
-        show_refused(9, gateway, ports, "one-way", "One-way TLS", "(?i)certificate")
+        show_refused(7, ports, "revoked", "Revoked client", (gateway, "revoked"))
+        show_refused(8, ports, "expired", "Expired client", (agent, "expired"))
+        show_refused_without_agent(folder, gateway, ports)
+        show_refused(9, ports, "one-way", "One-way TLS", (gateway, "(?i)certificate"))
         done = True
     finally:
         if not (keep and done):

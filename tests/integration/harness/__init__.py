@@ -15,9 +15,9 @@ and exits 77 when everything in it was skipped. `t` (harness/case.py) has a fold
 token, and starts and stops processes. Nothing here sleeps: everything waits for an event with a deadline.
 """
 
-from harness.case import MODULE, Failure, Skip, block, check, host_port, main, scenario
+from harness.case import MODULE, Daemon, Failure, Skip, block, check, host_port, main, scenario
 from harness.peers import EchoServer, GnutlsServer, HttpServer, OpensslServer, connect, exchange, read_all, refused, reset
 from harness.process import deadline
 
-__all__ = ["EchoServer", "Failure", "GnutlsServer", "HttpServer", "OpensslServer", "MODULE", "Skip", "block", "check", "connect",
+__all__ = ["Daemon", "EchoServer", "Failure", "GnutlsServer", "HttpServer", "OpensslServer", "MODULE", "Skip", "block", "check", "connect",
            "deadline", "exchange", "host_port", "main", "read_all", "refused", "reset", "scenario"]
