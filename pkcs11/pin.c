@@ -20,6 +20,7 @@ struct pin_source {
     char *text;            /* what the user wrote */
     char *name;            /* path, variable name */
     int fd;                /* PIN_FD, or the descriptor handed over; -1 when there is none (any more) */
+    bool fd_is_ours;       /* handed over; one that only the text names stays the caller's until it is read */
     pthread_mutex_t mutex; /* guards fd and kept */
     struct secret *kept;   /* of sources that can be read once */
 };
@@ -113,6 +114,7 @@ result pin_source_new(const char *text, int handed_over, struct pin_source **ret
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
     source->fd = handed_over;
+    source->fd_is_ours = handed_over >= 0;
     source->text = strdup(text);
     r = source->text == NULL ? error_set(err, ERROR_INTERNAL, "out of memory") : parse(source, err);
     if (r != ERROR_NONE) {
@@ -128,7 +130,7 @@ void pin_source_free(struct pin_source *source)
 {
     if (source == NULL)
         return;
-    if (source->fd >= 0)
+    if (source->fd >= 0 && source->fd_is_ours)
         (void)close(source->fd);
     secret_free(source->kept);
     (void)pthread_mutex_destroy(&source->mutex);
