@@ -109,6 +109,7 @@ struct token_signature {
  * needed (guarded, single-flight), C_SignInit/C_Sign, context-specific login for CKA_ALWAYS_AUTHENTICATE, one retry
  * after session loss or re-insertion, and verification with the public key before it is returned.
  * ERROR_TOKEN: absent, failed or wrong signature; ERROR_PIN: login refused or withheld. Each text names the CK_RV.
+ * lint: six parameters, of which message and length are one.
  */
 MUST_USE result token_key_sign(struct token_key *key, uint16_t scheme, const uint8_t *message, size_t length,
                                struct token_signature *ret, struct error *err);

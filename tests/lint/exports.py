@@ -16,11 +16,12 @@ EXCEPTIONS = {
 
 
 def prefixes(path):
-    """foo.c may export foo_*; a second file of one concept, foo_bar.c, also foo_*; base/buffer.c has reader_* too."""
+    """foo.c may export foo_*; a second file of one concept, foo_bar.c, also foo_*; agent/config.c agent_config_*."""
     parts = path.stem.split("_")
     names = ["_".join(parts[: n + 1]) for n in range(len(parts))]
+    names.append(f"{path.parent.name}_{path.stem}")
     if path.parent.name not in sources.FOLDERS or path.stem in ("client", "start", "protocol", "main"):
-        names += [path.parent.name, f"{path.parent.name}_{path.stem}"]
+        names.append(path.parent.name)
     names += EXTRA_PREFIXES.get("/".join(path.parts[-2:]), [])
     return names
 

@@ -24,6 +24,8 @@ CASES = [
     (limits, "tests/unit/a.c", LONG, 1),
     (limits, "base/a.h", "int f(int a, int b, int c,\n      int d, int e, int g);\n", 1),
     (limits, "base/a.h", "int f(int a, int b, int c,\n      int d, int e);\n", 0),
+    (limits, "base/a.h", "/* lint: wide */\nint f(int a, int b, int c, int d, int e, int g);\n", 0),
+    (limits, "base/a.h", "/* lint: wide */\n\nint f(int a, int b, int c, int d, int e, int g);\n", 1),
     (documented, "base/a.h", "int f(int a);\n", 1),
     (documented, "base/a.h", "/* Says what. */\nint f(int a);\nint g(void);\n", 0),
     (documented, "base/a.h", "/* Says what. */\nint f(int a);\n\nint g(void);\n", 1),
