@@ -218,33 +218,53 @@ static bool type_acceptable(const struct connection *connection, const struct id
     return types != NULL && n > 0 && memchr(types, wanted, n) != NULL;
 }
 
-/* True when it fits; else why not, in words. */
+/* What the server may see otherwise: dates by its own clock, issuers by a chain it can complete. Text, or NULL. */
+static const char *doubt(const struct connection *connection, const struct identity *identity)
+{
+    const X509 *leaf = identity_certificate(identity);
+
+    if (X509_cmp_current_time(X509_get0_notBefore(leaf)) >= 0)
+        return "its certificate is not valid yet";
+    if (X509_cmp_current_time(X509_get0_notAfter(leaf)) <= 0)
+        return "its certificate has expired";
+    if (issuer_acceptable(connection, identity))
+        return NULL;
+    if (sk_X509_num(identity_chain(identity)) > 0)
+        return "no issuer in its chain is one that the server accepts";
+    return "no issuer in its chain is one that the server accepts (the chain is the leaf alone: if an intermediate is "
+           "missing, give a file with it as certificate)";
+}
+
+/*
+ * True when it fits; else why not, in words. An identity that is the only one was chosen by the configuration: doubts
+ * are told, and the server is the judge.
+ */
 static bool identity_fits(struct connection *connection, const struct identity *identity, char *why, size_t size)
 {
-    X509 *leaf = identity_certificate(identity);
     struct error reason = ERROR_INIT;
+    const char *doubts;
 
     if (!usable(identity)) {
         (void)!identity_usable(identity, &reason);
         (void)snprintf(why, size, "%.200s", reason.text);
-    } else if (X509_cmp_current_time(X509_get0_notBefore(leaf)) >= 0) {
-        (void)snprintf(why, size, "its certificate is not valid yet");
-    } else if (X509_cmp_current_time(X509_get0_notAfter(leaf)) <= 0) {
-        (void)snprintf(why, size, "its certificate has expired");
-    } else if ((X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE) == 0) {
-        (void)snprintf(why, size, "the key usage of its certificate does not allow digital signatures");
-    } else if (!issuer_acceptable(connection, identity)) {
-        (void)snprintf(
-            why, size, "no issuer in its chain is one that the server accepts%s",
-            sk_X509_num(identity_chain(identity)) > 0
-                ? ""
-                : " (the chain is the leaf alone: if an intermediate is missing, give a file with it as certificate)");
-    } else if (!type_acceptable(connection, identity) || shared_scheme(connection, identity) == 0) {
-        (void)snprintf(why, size, "the server accepts no signature scheme that its token can make");
-    } else {
-        return true;
+        return false;
     }
-    return false;
+    if ((X509_get_key_usage(identity_certificate(identity)) & KU_DIGITAL_SIGNATURE) == 0) {
+        (void)snprintf(why, size, "the key usage of its certificate does not allow digital signatures");
+        return false;
+    }
+    if (!type_acceptable(connection, identity) || shared_scheme(connection, identity) == 0) {
+        (void)snprintf(why, size, "the server accepts no signature scheme that its token can make");
+        return false;
+    }
+    doubts = doubt(connection, identity);
+    if (doubts == NULL)
+        return true;
+    (void)snprintf(why, size, "%s", doubts);
+    if (connection->context->n_identities > 1)
+        return false;
+    narrate_line(connection, "choice", "warning: %s; it is the only identity, so the server will judge", doubts);
+    return true;
 }
 
 static void refuse_all(struct connection *connection, struct buffer *reasons)

@@ -17,7 +17,8 @@ struct choice {
     const char *expected; /* identity; NULL: none fits */
     uint16_t scheme;      /* that was signed with; 0: any */
     enum error_category category;
-    const char *text; /* of the error, or of the story */
+    bool server_refuses; /* it was sent, and the server judged otherwise (TLS 1.3: after the client's end) */
+    const char *text;    /* of the error, or of the story */
 };
 
 static void run_choice(struct world *w, const struct choice *choice)
@@ -45,7 +46,7 @@ static void run_choice(struct world *w, const struct choice *choice)
     assert_true(info.certificate_requested);
     if (choice->expected != NULL) {
         run_until(w, &p.server.done);
-        assert_true(p.server.good);
+        assert_true(p.server.good == !choice->server_refuses);
         assert_string_equal(info.identity, choice->expected);
         if (choice->scheme != 0)
             assert_int_equal(fake_last_scheme, choice->scheme);
@@ -87,10 +88,25 @@ static void the_matrix(void **state)
          .expected = "second",
          .text = "its certificate has expired"},
         {.name = "not valid yet",
-         .offered = {{.kind = P256, .leaf = {.from = DAY}}},
-         .n = 1,
+         .offered = {{.kind = P256, .leaf = {.from = DAY}}, {.kind = RSA2048, .leaf = {.from = DAY}}},
+         .n = 2,
          .category = ERROR_VERIFY,
          .text = "its certificate is not valid yet"},
+        {.name = "the only one is sent, whatever its dates",
+         .offered = {{.kind = P256, .leaf = {.from = DAY}}},
+         .n = 1,
+         .version = CONTEXT_TLS_1_3,
+         .expected = "first",
+         .server_refuses = true,
+         .text = "choice: warning: its certificate is not valid yet; it is the only identity"},
+        {.name = "the only one is sent, whatever its issuer",
+         .offered = {{.kind = P256}},
+         .n = 1,
+         .only_b = true,
+         .version = CONTEXT_TLS_1_3,
+         .expected = "first",
+         .server_refuses = true,
+         .text = "choice: warning: no issuer in its chain is one that the server accepts (the chain is the leaf alone"},
         {.name = "key usage",
          .offered = {{.kind = RSA2048, .leaf = {.usage = "keyEncipherment"}}, {.kind = P256}},
          .n = 2,
