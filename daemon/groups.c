@@ -233,7 +233,7 @@ result groups_make(const struct settings *settings, enum keyholder_purpose purpo
     }
     r = ERROR_NONE;
     for (size_t i = 0; i < ret->n && r == ERROR_NONE; i++)
-        r = define(&ret->items[i], keys[i]) ? ERROR_NONE : ERROR_INTERNAL;
+        r = keys[i] != NULL && define(&ret->items[i], keys[i]) ? ERROR_NONE : ERROR_INTERNAL;
 err0:
     for (size_t i = 0; keys != NULL && keys[i] != NULL; i++)
         free(keys[i]);

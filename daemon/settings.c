@@ -177,6 +177,21 @@ static void add_service(const struct config_section *section, struct config_erro
     check_listen(service, ret, errors);
 }
 
+static void warn_unused(struct settings *settings)
+{
+    for (size_t i = 0; i < settings->n_identities; i++) {
+        const struct config_section *section = settings->identities[i]->section;
+        bool used = false;
+
+        for (size_t k = 0; k < settings->n_services && !used; k++) {
+            for (size_t n = 0; n < settings->services[k]->identities.n && !used; n++)
+                used = strcmp(settings->services[k]->identities.items[n], section->title) == 0;
+        }
+        if (!used)
+            config_errors_add(&settings->warnings, section->line, "identity \"%s\" is not used", section->title);
+    }
+}
+
 void settings_collect(const struct config *config, const char *service, struct config_errors *errors,
                       struct settings *ret)
 {
@@ -201,6 +216,7 @@ void settings_collect(const struct config *config, const char *service, struct c
         check_connect(ret->services[i], config_given(ret->services[i]->section, "connect") ? "connect" : "backend",
                       errors);
     }
+    warn_unused(ret);
     if (ret->n_services == 0)
         config_errors_add(errors, 0, "there is no section \"%s\": nothing to do", service);
 }

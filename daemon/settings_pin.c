@@ -59,7 +59,7 @@ static bool resolve(const char *path, char out[PATH_MAX])
 
     if (strlen(path) >= sizeof(copy))
         return false;
-    strcpy(copy, path);
+    memcpy(copy, path, strlen(path) + 1);
     while (realpath(copy, out) == NULL) {
         char longer[PATH_MAX];
 
@@ -68,7 +68,7 @@ static bool resolve(const char *path, char out[PATH_MAX])
             return false;
         if (snprintf(longer, sizeof(longer), "%s%s", slash, rest) >= (int)sizeof(longer))
             return false;
-        strcpy(rest, longer);
+        memcpy(rest, longer, strlen(longer) + 1);
         if (slash == copy)
             slash++;
         *slash = '\0';

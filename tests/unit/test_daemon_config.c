@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #define IDENTITY "identity \"a\" { uri = \"pkcs11:token=t;object=k\" }\n"
+#define UNUSED "identity \"b\" { uri = \"pkcs11:token=t;object=l\" }\n"
 #define TUNNEL "tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" identity = \"a\" }\n"
 #define GATEWAY_HEAD "gateway \"g\" { listen = \"0.0.0.0:1\" backend = \"127.0.0.1:2\"\n"
 #define GATEWAY_KEY "certificate = \"c\" key = \"k\"\n"
@@ -286,7 +287,7 @@ static void test_values(void **state)
 
 static void test_warnings(void **state)
 {
-    struct config_source source = {.file = "x.conf", .text = IDENTITY TUNNEL, .expand = true};
+    struct config_source source = {.file = "x.conf", .text = IDENTITY TUNNEL UNUSED, .expand = true};
     struct config_errors errors = {0};
     struct settings *settings = calloc(1, sizeof(*settings));
     struct config *config = NULL;
@@ -297,10 +298,11 @@ static void test_warnings(void **state)
     agent_config_check(config, &errors, settings);
     assert_int_equal(errors.total, 0);
     assert_int_equal(settings->services[0]->revocation, CHAIN_REVOCATION_OFF);
-    assert_int_equal(settings->warnings.n, 2);
-    assert_string_equal(settings->warnings.text[0],
-                        "x.conf:2: tunnel \"t\": every local user may connect; allow-uid limits it");
+    assert_int_equal(settings->warnings.n, 3);
+    assert_string_equal(settings->warnings.text[0], "x.conf:3: identity \"b\" is not used");
     assert_string_equal(settings->warnings.text[1],
+                        "x.conf:2: tunnel \"t\": every local user may connect; allow-uid limits it");
+    assert_string_equal(settings->warnings.text[2],
                         "x.conf:2: tunnel \"t\": revocation is not checked, because no CRL is configured");
     settings_free(settings);
     free(settings);
