@@ -20,7 +20,7 @@
 static const char epilog[] = "examples:\n"
                              "  tokentls connect --trust ca.pem --identity 'pkcs11:token=demo;object=client' \\\n"
                              "      --pin-source file:/etc/tokentls/pin gateway.example:8443\n"
-                             "  ssh -o ProxyCommand='tokentls connect --identity pkcs11:token=demo %h:8443' host\n"
+                             "  ssh -o ProxyCommand='tokentls connect --identity pkcs11:token=x %h:8443' host\n"
                              "\n"
                              "exit status: 0 the server ended the connection in order, 1 one side refused the\n"
                              "other, 2 usage, 3 token or key absent or ambiguous, 4 PIN wrong, blocked or not\n"

@@ -19,8 +19,8 @@ static const char epilog[] = "examples:\n"
                              "  tokentls list\n"
                              "  tokentls list --login --pin-source file:/etc/tokentls/pin 'pkcs11:token=demo'\n"
                              "\n"
-                             "exit status: 0 listed, 2 usage, 3 the URI fits nothing or the named module fails,\n"
-                             "4 PIN wrong, blocked or not given, 70 internal error\n";
+                             "exit status: 0 listed, 2 usage, 3 the URI fits nothing or the named module\n"
+                             "fails, 4 PIN wrong, blocked or not given, 70 internal error\n";
 
 struct arguments {
     struct options_list modules;
