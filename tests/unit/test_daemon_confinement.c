@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/landlock.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,7 +50,8 @@ static int setup(void **state)
     put_file("pin");
     put_file("trust");
     put_file("crl.d/a.crl");
-    return 0;
+    put_file("crl.d/program");
+    return chmod(at("crl.d/program"), 0700);
 }
 
 static int teardown(void **state)
@@ -58,6 +60,7 @@ static int teardown(void **state)
     (void)unlink(at("pin"));
     (void)unlink(at("trust"));
     (void)unlink(at("crl.d/a.crl"));
+    (void)unlink(at("crl.d/program"));
     (void)rmdir(at("crl.d"));
     return rmdir(folder);
 }
@@ -100,6 +103,10 @@ static int look_around(void)
     (void)execv(argv[0], argv);
     if (errno != EACCES)
         return 8;
+    argv[0] = (char *)(uintptr_t)at("crl.d/program"); /* where reading is allowed */
+    (void)execv(argv[0], argv);
+    if (errno != EACCES || !can_open(argv[0], O_RDONLY))
+        return 10;
     if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
         return 9;
     return 0;
@@ -170,8 +177,9 @@ static int other_user_child(void)
 {
     struct confinement_user nobody;
     uid_t real, effective, saved;
+    const gid_t root_group = 0;
 
-    if (confinement_find_user("nobody", &nobody, NULL) != ERROR_NONE)
+    if (setgroups(1, &root_group) != 0 || confinement_find_user("nobody", &nobody, NULL) != ERROR_NONE)
         return 1;
     if (confinement_drop_user(&nobody, NULL) != ERROR_NONE || getresuid(&real, &effective, &saved) != 0)
         return 2;
