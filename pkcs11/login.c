@@ -164,11 +164,29 @@ static result judge(struct attempt *attempt, CK_RV rv, struct error *err)
     return ERROR_PIN;
 }
 
+/*
+ * A wrong PIN sets one of these flags at once (PKCS#11 v3.0 3.2). A token that had none of them before C_Login and has
+ * none after it has counted no try.
+ */
+static bool counted_no_try(const struct attempt *attempt)
+{
+    const CK_FLAGS low = CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_LOCKED;
+    struct module *module = attempt->session->module;
+    CK_SESSION_INFO session = {0};
+    CK_TOKEN_INFO after = {0};
+
+    if (MODULE_CALL(module, C_GetSessionInfo, attempt->session->handle, &session) != CKR_OK ||
+        MODULE_CALL(module, C_GetTokenInfo, session.slotID, &after) != CKR_OK)
+        return false;
+    return ((attempt->info.flags | after.flags) & low) == 0;
+}
+
 static result call_login(struct attempt *attempt, struct error *err)
 {
     const struct session *session = attempt->session;
     CK_UTF8CHAR *pin = NULL;
     CK_ULONG length = 0;
+    CK_RV rv;
     result r = guard_trying(attempt->guard, attempt->version, err);
 
     if (r != ERROR_NONE)
@@ -177,7 +195,11 @@ static result call_login(struct attempt *attempt, struct error *err)
         pin = (CK_UTF8CHAR *)(uintptr_t)secret_bytes(attempt->pin);
         length = secret_length(attempt->pin);
     }
-    return judge(attempt, MODULE_CALL(session->module, C_Login, session->handle, attempt->user, pin, length), err);
+    rv = MODULE_CALL(session->module, C_Login, session->handle, attempt->user, pin, length);
+    /* SoftHSM answers so when two processes log in at the same instant: no reason to withhold a good PIN for ever. */
+    if (rv == CKR_GENERAL_ERROR && counted_no_try(attempt))
+        rv = MODULE_CALL(session->module, C_Login, session->handle, attempt->user, pin, length);
+    return judge(attempt, rv, err);
 }
 
 /* Under the guard's lock. */

@@ -73,6 +73,7 @@ enum faults_aftermath {
     X(LOGIN_PIN_EXPIRED, "login__pin_expired", LOGIN, RETURN, CKR_PIN_EXPIRED, NOTHING)                                \
     X(LOGIN_PIN_NOT_INITIALIZED, "login__pin_not_initialized", LOGIN, RETURN, CKR_USER_PIN_NOT_INITIALIZED, NOTHING)   \
     X(LOGIN_FUNCTION_FAILED, "login__function_failed", LOGIN, RETURN, CKR_FUNCTION_FAILED, NOTHING)                    \
+    X(LOGIN_GENERAL_ERROR, "login__general_error", LOGIN, RETURN, CKR_GENERAL_ERROR, NOTHING)                          \
     X(LOGIN_DEVICE_REMOVED, "login__device_removed", LOGIN, RETURN, CKR_DEVICE_REMOVED, CLOSE_ALL)                     \
     X(LOGIN_FUNCTION_CANCELED, "login__function_canceled", LOGIN, RETURN, CKR_FUNCTION_CANCELED, NOTHING)              \
     X(LOGIN_LOST_ON_INTERLEAVE, "login__lost_on_interleave", SIGN_INIT, SPECIAL, 0, NOTHING)                           \

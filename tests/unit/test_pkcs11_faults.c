@@ -224,11 +224,42 @@ static void logins(void **state)
     refused_login("login__pin_expired", TOKEN_LOCKED, "has expired", 1);
     refused_login("login__pin_not_initialized", TOKEN_LOCKED, "not been set", 1);
     refused_login("login__function_failed", TOKEN_LOCKED, "CKR_FUNCTION_FAILED", 1);
+    refused_login("login__general_error", TOKEN_LOCKED, "CKR_GENERAL_ERROR", 2);
+    refused_login("login__general_error times=1", TOKEN_READY, "", 2);
     refused_login("login__function_canceled", TOKEN_LOCKED, "cancelled", 1);
     refused_login("login__final_try", TOKEN_LOCKED, "would lock it", 0);
     refused_login("login__count_low", TOKEN_LOCKED, "counter is low", 0);
     refused_login("login__locked", TOKEN_LOCKED, "is locked", 0);
     refused_login("login__to_be_changed", TOKEN_READY, "", 1);
+}
+
+/*
+ * C_Login says nothing clear, and by then the token's try counter is low: no second call. At which look at the token
+ * the flag has to appear is found by trying; earlier it withholds the login, later it is not seen.
+ */
+static void unclear_login_that_cost_a_try(void **state)
+{
+    bool seen[3] = {false};
+    char line[96];
+
+    (void)state;
+    for (int look = 0; look < 12; look++) {
+        uint64_t calls;
+
+        (void)begin(NULL);
+        (void)snprintf(line, sizeof(line), "login__general_error\nlogin__count_low after=%d\n", look);
+        faults(line);
+        calls = counted("C_Login");
+        assert_int_equal(token_refresh(token, NULL), TOKEN_LOCKED);
+        calls = counted("C_Login") - calls;
+        assert_in_range(calls, 0, 2);
+        seen[calls] = true;
+        faults("");
+        (void)end(NULL);
+    }
+    assert_true(seen[0]);
+    assert_true(seen[1]);
+    assert_true(seen[2]);
 }
 
 /* The process dies in C_Login: its successor must not try the same PIN. */
@@ -434,6 +465,7 @@ int main(void)
         TEST(recovered),
         TEST(reported),
         cmocka_unit_test(logins),
+        cmocka_unit_test(unclear_login_that_cost_a_try),
         TEST(removal_and_return),
         TEST(threads_and_labels),
         cmocka_unit_test(small_tokens),
