@@ -107,7 +107,8 @@ result secret_take(struct secret *secret, char *from, size_t length, struct erro
         secret_wipe(from, length);
         return error_set(err, ERROR_PIN, "the PIN is longer than %d bytes", SECRET_MAX);
     }
-    memcpy(secret->bytes, from, length);
+    if (length > 0)
+        memcpy(secret->bytes, from, length);
     secret->length = length;
     secret_wipe(from, length);
     status = finish(secret, err);

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -186,7 +185,7 @@ def start_all(folder, programs, ports, daemons):
     for name in [*CLIENTS, "one-way"]:
         detail(f"127.0.0.1:{ports[name]}  {name}{'' if name in CLIENTS else ' (no certificate)'}")
     print()
-    return gateway, agent
+    return gateway
 
 
 def show_accepted(gateway, ports):
@@ -207,23 +206,6 @@ def show_refused(number, ports, name, title, where):
     line = daemon.wait_line(pattern, after)
     step(number, title, "refused, and not a byte reached the backend")
     detail(f"{daemon.name}: {reason(line)}")
-
-
-def show_refused_without_agent(folder, gateway, ports):
-    """The same expired certificate from a client that does not look at what it sends."""
-    after = len(gateway.lines())
-    context = ssl.create_default_context(cafile=folder / "pki" / "root.pem")
-    context.load_cert_chain(folder / "pki" / "expired.pem", folder / "pki" / "expired.key")
-    try:
-        with socket.create_connection(("127.0.0.1", ports["gateway"]), DEADLINE) as plain, \
-                context.wrap_socket(plain, server_hostname="gateway.example") as client:
-            client.sendall(b"hello?\n")
-            if client.recv(100):
-                raise Stop("an expired client was let in")
-    except OSError:
-        pass
-    detail("and the gateway, to a client that sends it all the same:")
-    detail("gateway: " + reason(gateway.wait_line("expired", after)))
 
 
 def how_to_go_on(folder, programs, ports, keep):
@@ -258,11 +240,10 @@ def demonstrate(keep):
     daemons = []
     done = False
     try:
-        gateway, agent = start_all(folder, programs, ports, daemons)
+        gateway = start_all(folder, programs, ports, daemons)
         show_accepted(gateway, ports)
         show_refused(7, ports, "revoked", "Revoked client", (gateway, "revoked"))
-        show_refused(8, ports, "expired", "Expired client", (agent, "expired"))
-        show_refused_without_agent(folder, gateway, ports)
+        show_refused(8, ports, "expired", "Expired client", (gateway, "expired"))
         show_refused(9, ports, "one-way", "One-way TLS", (gateway, "(?i)certificate"))
         done = True
     finally:
