@@ -345,7 +345,8 @@ static void generation_ended(void *arg, struct generation *generation, const str
 {
     struct supervisor *supervisor = arg;
     struct running *running = find_running(supervisor, generation);
-    const char *text = reason->category == ERROR_NONE ? "the network process has ended" : reason->text;
+    const struct error ended = *reason; /* `reason` goes with the generation */
+    const char *text = ended.category == ERROR_NONE ? "the network process has ended" : ended.text;
     uint64_t delay;
 
     if (running == supervisor->next) {
@@ -362,11 +363,11 @@ static void generation_ended(void *arg, struct generation *generation, const str
         finish_if_all_ended(supervisor);
         return;
     }
-    if (!supervisor->announced && reason->category != ERROR_NONE) {
+    if (!supervisor->announced && ended.category != ERROR_NONE) {
         log_error("not started", LOG_TEXT("reason", text));
-        finish(supervisor, reason->category == ERROR_IO || reason->category == ERROR_VERIFY
+        finish(supervisor, ended.category == ERROR_IO || ended.category == ERROR_VERIFY
                                ? error_exit_status(ERROR_CONFIG) /* a file that is named cannot be used */
-                               : error_exit_status(reason->category));
+                               : error_exit_status(ended.category));
         return;
     }
     delay = backoff_ended(&supervisor->backoff, clock_monotonic_ms());
