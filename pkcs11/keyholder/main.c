@@ -156,6 +156,7 @@ static int serve(const struct keyholder_config *config, int pin_descriptor, stru
     status = server_run(running);
     /* a module that does not come back is left as it is: the process ends around it */
     if (status != KEYHOLDER_EXIT_HUNG && server_join(running, END_WAIT_MS)) {
+        (void)signal(SIGTERM, SIG_IGN); /* its handler must not meet a freed server */
         server_free(running);
         backend_free(backend);
     }
