@@ -26,7 +26,7 @@ def a_pipe_through_the_gateway(t):
     data = bytes(range(256)) * 4096
     done = status(t.connect(address, data=data), 0)
     check(done.stdout == data, f"{len(done.stdout)} of {len(data)} bytes, or others")
-    check(done.stderr == b"", f"noise on standard error: {done.stderr}")
+    check(t.instrumented or done.stderr == b"", f"noise on standard error: {done.stderr}")
 
 
 @scenario
