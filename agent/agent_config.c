@@ -64,8 +64,8 @@ static const struct config_option tunnel_options[] = {
      .type = CONFIG_TEXT,
      .offset = offsetof(struct agent_config_tunnel, warm),
      .fallback = "0",
-     .later = true,
-     .help = "Connections kept ready. Not supported yet."},
+     .idle = true,
+     .help = "Connections kept ready. Without effect yet."},
     SETTINGS_SERVICE_ROWS(struct agent_config_tunnel, "1024"),
     {.name = NULL},
 };

@@ -11,7 +11,7 @@ struct agent_config_tunnel {
     char *server_name; /* never NULL after agent_config_check() */
     struct config_list alpn;
     struct config_list allow_uid;
-    char *proxy, *warm; /* not supported yet */
+    char *proxy, *warm; /* not supported yet, without effect yet */
 
     /* Not options: */
     uid_t uids[SETTINGS_UIDS_MAX]; /* allow-uid as numbers */

@@ -71,6 +71,7 @@ static result make_context(struct service *service, struct error *err)
                                     .crls = worker_crls(service->worker, service->index),
                                     .revocation = settings->revocation,
                                     .policy = settings->policy,
+                                    .version = settings->version,
                                     .alpn = service->settings->alpn.items,
                                     .resumption = settings->resumption};
 

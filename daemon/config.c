@@ -261,10 +261,7 @@ static bool fill_sections(struct config_value_context *context, cfg_t *cfg, stru
         for (unsigned k = 0; k < n; k++) {
             cfg_t *section = cfg_getnsec(cfg, inner->name, k);
 
-            if (inner->later)
-                config_errors_add(context->errors, (unsigned)section->line, "section %s is not supported yet",
-                                  inner->name);
-            else if (k > 0 && !inner->repeated)
+            if (k > 0 && !inner->repeated)
                 config_errors_add(context->errors, (unsigned)section->line, "section %s is there again", inner->name);
             if (!fill_section(context, section, inner, &ret->sections[ret->n_sections++]))
                 return false;

@@ -39,6 +39,7 @@ struct config_option {
     bool required;                    /* must be given and not be empty */
     bool automatic;                   /* CONFIG_NUMBER: "auto" is allowed */
     bool later;                       /* only its default is accepted: the feature does not exist yet */
+    bool idle;                        /* accepted, warned about, without effect: nobody is less safe for its absence */
     uint64_t min, max;                /* CONFIG_NUMBER, CONFIG_DURATION */
     const char *const *choices;       /* CONFIG_CHOICE; NULL-terminated */
     const char *const *choices_later; /* further choices that are not supported yet; may be NULL */
@@ -49,7 +50,7 @@ struct config_schema {
     const char *name;  /* of the section; "" for the whole file */
     const char *title; /* what its title is called in messages and help ("NAME"); NULL: it has no title */
     bool repeated;     /* may occur more than once */
-    bool later;        /* not supported yet */
+    bool idle;         /* accepted, warned about, without effect yet */
     size_t size;       /* bytes of the struct that offsets refer to */
     const struct config_option *options;         /* ends with a row without name */
     const struct config_schema *const *sections; /* NULL-terminated; NULL: none */

@@ -159,6 +159,7 @@ static void check_references(const struct settings_service *service, const struc
 
 static void add_service(const struct config_section *section, struct config_errors *errors, struct settings *ret)
 {
+    static const enum context_version versions[] = {CONTEXT_TLS_ANY, CONTEXT_TLS_1_2, CONTEXT_TLS_1_3};
     struct settings_service *service = section->values;
 
     if (ret->n_services == SETTINGS_SERVICES_MAX) {
@@ -167,6 +168,7 @@ static void add_service(const struct config_section *section, struct config_erro
         return;
     }
     service->section = section;
+    service->version = versions[service->version_choice];
     service->policy = service->policy_choice == 0 ? CHAIN_POLICY_2026 : CHAIN_POLICY_LEGACY;
     if (service->trust != NULL && service->trust[0] == '\0') {
         free(service->trust);
@@ -175,6 +177,21 @@ static void add_service(const struct config_section *section, struct config_erro
     ret->services[ret->n_services++] = service;
     check_name(section, errors);
     check_listen(service, ret, errors);
+}
+
+static void warn_idle(struct settings *settings, const struct config_section *section)
+{
+    const struct config_schema *schema = section->schema;
+
+    if (schema->idle)
+        config_errors_add(&settings->warnings, section->line, "section %s has no effect in this version", schema->name);
+    for (size_t i = 0; schema->options[i].name != NULL; i++) {
+        if (schema->options[i].idle && section->option_lines[i] != 0)
+            config_errors_add(&settings->warnings, section->option_lines[i], "%s has no effect in this version",
+                              schema->options[i].name);
+    }
+    for (size_t i = 0; i < section->n_sections; i++)
+        warn_idle(settings, &section->sections[i]);
 }
 
 static void warn_unused(struct settings *settings)
@@ -217,6 +234,7 @@ void settings_collect(const struct config *config, const char *service, struct c
                       errors);
     }
     warn_unused(ret);
+    warn_idle(ret, top);
     if (ret->n_services == 0)
         config_errors_add(errors, 0, "there is no section \"%s\": nothing to do", service);
 }

@@ -7,6 +7,7 @@
 
 #include "daemon/config.h"
 #include "net/address.h"
+#include "tls/context.h"
 #include "tls/verify/chain.h"
 
 #include <sys/types.h>
@@ -41,6 +42,7 @@ struct settings_service {
     struct config_list crls;
     int revocation_choice; /* index in settings_revocations */
     int policy_choice;     /* index in settings_policies */
+    int version_choice;    /* index in settings_versions */
     bool resumption;
     uint64_t max_connections, connect_timeout_ms, handshake_timeout_ms, idle_timeout_ms;
 
@@ -50,6 +52,7 @@ struct settings_service {
     bool loopback_only; /* refuse to listen where other machines reach it */
     enum chain_revocation revocation;
     enum chain_policy policy;
+    enum context_version version;
 };
 
 /* Section log. */
@@ -77,6 +80,7 @@ struct settings {
 };
 
 extern const char *const settings_revocations[]; /* auto, required, prefer, off */
+extern const char *const settings_versions[];    /* any, 1.2, 1.3 */
 extern const char *const settings_policies[];    /* 2026, legacy */
 extern const struct config_schema settings_schema_identity, settings_schema_log, settings_schema_control,
     settings_schema_metrics;
@@ -117,6 +121,12 @@ extern const struct config_option settings_global_options[];
          .choices = settings_revocations,                                                                              \
          .help = "required: each certificate below the root needs a fresh CRL; prefer: missing or stale CRLs are "     \
                  "tolerated; off: no check. auto: required when CRLs are configured, else off with a warning."},       \
+        {.name = "tls",                                                                                                \
+         .type = CONFIG_CHOICE,                                                                                        \
+         .offset = offsetof(owner, service.version_choice),                                                            \
+         .fallback = "any",                                                                                            \
+         .choices = settings_versions,                                                                                 \
+         .help = "Protocol version to insist on; any: TLS 1.3, or 1.2 where the other side has no more."},             \
     {                                                                                                                  \
         .name = "security-policy", .type = CONFIG_CHOICE, .offset = offsetof(owner, service.policy_choice),            \
         .fallback = "2026", .choices = settings_policies,                                                              \

@@ -6,6 +6,7 @@ static const char *const level_choices[] = {"error", "warning", "notice", "info"
 static const char *const format_choices[] = {"text", "json", NULL};
 
 const char *const settings_revocations[] = {"auto", "required", "prefer", "off", NULL};
+const char *const settings_versions[] = {"any", "1.2", "1.3", NULL};
 const char *const settings_policies[] = {"2026", "legacy", NULL};
 
 static const struct config_option identity_options[] = {
@@ -73,8 +74,8 @@ static const struct config_option identity_options[] = {
     {.name = "module-profile",
      .type = CONFIG_TEXT,
      .offset = offsetof(struct settings_identity, module_profile),
-     .later = true,
-     .help = "System calls the module may use. Not supported yet."},
+     .idle = true,
+     .help = "System calls the module may use. Without effect yet."},
     {.name = NULL},
 };
 
@@ -118,32 +119,32 @@ static const struct config_option control_options[] = {
     {.name = "socket",
      .type = CONFIG_TEXT,
      .offset = offsetof(struct later_section, text),
-     .help = "Not supported yet."},
+     .help = "Without effect yet."},
     {.name = NULL},
 };
 
 const struct config_schema settings_schema_control = {
     .name = "control",
-    .later = true,
+    .idle = true,
     .size = sizeof(struct later_section),
     .options = control_options,
-    .help = "The socket of tokentls status, unlock, lock and reload. Not supported yet.",
+    .help = "The socket of tokentls status, unlock, lock and reload. Without effect yet.",
 };
 
 static const struct config_option metrics_options[] = {
     {.name = "listen",
      .type = CONFIG_TEXT,
      .offset = offsetof(struct later_section, text),
-     .help = "Not supported yet."},
+     .help = "Without effect yet."},
     {.name = NULL},
 };
 
 const struct config_schema settings_schema_metrics = {
     .name = "metrics",
-    .later = true,
+    .idle = true,
     .size = sizeof(struct later_section),
     .options = metrics_options,
-    .help = "The Prometheus endpoint. Not supported yet.",
+    .help = "The Prometheus endpoint. Without effect yet.",
 };
 
 const struct config_option settings_global_options[] = {

@@ -91,6 +91,8 @@ static result make_context(struct service *service, struct error *err)
                                     .crls = worker_crls(service->worker, service->index),
                                     .revocation = settings->revocation,
                                     .policy = settings->policy,
+                                    .version = settings->version,
+                                    .alpn = service->settings->alpn.items,
                                     .resumption = settings->resumption};
 
     service->identities = calloc(settings->identities.n + 1, sizeof(struct identity *));

@@ -87,7 +87,13 @@ static const struct config_option gateway_options[] = {
      .type = CONFIG_BOOL,
      .offset = offsetof(struct gateway_config_gateway, service.resumption),
      .fallback = "true",
-     .help = "Let clients resume TLS sessions."},
+     .idle = true,
+     .help = "Let clients resume TLS sessions. Without effect yet: every handshake is a full one, checked against "
+             "today's CRLs."},
+    {.name = "alpn",
+     .type = CONFIG_LIST,
+     .offset = offsetof(struct gateway_config_gateway, alpn),
+     .help = "ALPN protocol names to accept, in order of preference. Empty: what clients offer is ignored."},
     SETTINGS_SERVICE_ROWS(struct gateway_config_gateway, "4096"),
     {.name = NULL},
 };

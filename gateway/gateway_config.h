@@ -19,6 +19,7 @@ struct gateway_config_gateway {
     char *certificate, *key;         /* files; both NULL when an identity is named */
     int client_auth_choice;
     bool allow_any_valid;
+    struct config_list alpn;
     int forward; /* enum gateway_config_forward */
 
     /* Not options: */

@@ -186,7 +186,7 @@ void narrate_signature(const struct connection *connection)
 {
     const struct signer *signer = &connection->signer;
 
-    narrate_line(connection, "signature", "%s with %s in %u ms (waited %u ms) on %s",
+    narrate_line(connection, "signature", "CertificateVerify: %s, signed with %s in %u ms (waited %u ms) on %s",
                  mechanism_scheme_name(signer->scheme), signer->mechanism, signer->sign_ms, signer->wait_ms,
                  connection->identity == NULL ? "the token" : identity_uri(connection->identity));
 }
@@ -200,7 +200,7 @@ void narrate_finished(const struct connection *connection)
     connection_info(connection, &info);
     if (!info.certificate_requested && !connection->context->server && !info.resumed)
         narrate_line(connection, "request", "the server asked for no client certificate: one-way TLS");
-    narrate_line(connection, "finished", "%s, %s, %s, %u ms%s%s", info.version, info.cipher,
+    narrate_line(connection, "finished", "Finished: %s, %s, %s, %u ms%s%s", info.version, info.cipher,
                  info.resumed ? "resumed" : "full handshake", info.handshake_ms, info.alpn[0] == '\0' ? "" : ", ALPN ",
                  info.alpn);
 }

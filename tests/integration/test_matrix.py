@@ -59,7 +59,17 @@ def agent_with_tls_1_2(t):
 @scenario
 def agent_to_the_gateway(t):
     gateway = t.gateway(t.front("front", EchoServer(t).text))
-    through_agent(t, gateway.address("front"), bytes, "1.3")
+    for version in ("1.2", "1.3"):
+        through_agent(t, gateway.address("front"), bytes, version, tls=version)
+        gateway.wait_line(rf"TLSv{re.escape(version)}.*CN=client-ed25519\b")
+
+
+@scenario
+def a_gateway_may_insist_on_a_version(t):
+    gateway = t.gateway(t.front("front", EchoServer(t).text, tls="1.3"))
+    done = t.connect(gateway.address("front"), "--tls", "1.2", data=LINE)
+    check(done.returncode == 1 and b"protocol version" in done.stderr, f"{done}")
+    gateway.wait_line(r"result=(failed|refused).*protocol")
 
 
 @scenario

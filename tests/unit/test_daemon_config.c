@@ -81,8 +81,6 @@ static const struct bad bad_agent[] = {
      "x.conf:2: ", "did you mean \"keep\"?"},
     {"identity \"a\" { uri = \"pkcs11:object=k\"\n idle-logout = \"5m\" }\n" TUNNEL,
      "x.conf:2: ", "idle-logout is not supported yet"},
-    {"identity \"a\" { uri = \"pkcs11:object=k\"\n module-profile = \"softhsm\" }\n" TUNNEL,
-     "x.conf:2: ", "module-profile is not supported yet"},
     {"identity \"a\" { uri = \"pkcs11:object=k\"\n require-token = maybe }\n" TUNNEL,
      "x.conf:2: ", "require-token must be true or false"},
     {"identity \"a\" { uri = \"pkcs11:object=k\"\n module-environment = {\"X\"} }\n" TUNNEL,
@@ -111,8 +109,8 @@ static const struct bad bad_agent[] = {
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n server-name = \"\" }\n",
      "x.conf:2: ", "server-name is empty"},
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"unix:/x\" }\n", "x.conf:1: ", "server-name is missing"},
-    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n warm = 2 }\n",
-     "x.conf:2: ", "warm is not supported yet"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n tls = \"1.1\" }\n",
+     "x.conf:2: ", "tls must be any|1.2|1.3, not \"1.1\""},
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n proxy = \"http://p:3128\" }\n",
      "x.conf:2: ", "proxy is not supported yet"},
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n max-connections = 0 }\n",
@@ -127,8 +125,6 @@ static const struct bad bad_agent[] = {
     {"tunnel \"\" { listen = \"127.0.0.1:1\" connect = \"h:2\" }\n", "x.conf:1: ", "needs a name"},
     {"log { level = \"loud\" }\n" TUNNEL, "x.conf:1: ", "level must be error|warning|notice|info|debug, not \"loud\""},
     {"log { }\nlog { }\n" TUNNEL, "x.conf:2: ", "section log is there again"},
-    {"metrics { listen = \"127.0.0.1:9464\" }\n" TUNNEL, "x.conf:1: ", "section metrics is not supported yet"},
-    {"\ncontrol { }\n" TUNNEL, "x.conf:2: ", "section control is not supported yet"},
     {"user = \"${TOKENTLS_TEST_UNSET}\"\n", "x.conf:1: ", "the environment variable TOKENTLS_TEST_UNSET is not set"},
     {"user = \"${bad name}\"\n", "x.conf:1: ", "must be followed by the name of a variable"},
     {"user = \"${TOKENTLS_TEST_CONTROL}\"\n", "x.conf:1: ", "holds a control character"},
@@ -304,6 +300,45 @@ static void test_warnings(void **state)
                         "x.conf:2: tunnel \"t\": every local user may connect; allow-uid limits it");
     assert_string_equal(settings->warnings.text[2],
                         "x.conf:2: tunnel \"t\": revocation is not checked, because no CRL is configured");
+    settings_free(settings);
+    free(settings);
+    config_free(config);
+}
+
+/* What later versions will do and nobody is less safe for the lack of: accepted, and said. */
+static void test_options_without_effect(void **state)
+{
+    static const char *const expected[] = {
+        "x.conf:4: section control has no effect in this version",
+        "x.conf:5: section metrics has no effect in this version",
+        "x.conf:1: module-profile has no effect in this version",
+        "x.conf:2: warm has no effect in this version",
+    };
+    struct config_source source = {
+        .file = "x.conf",
+        .text = "identity \"a\" { uri = \"pkcs11:object=k\" module-profile = \"softhsm\" idle-logout = \"0\" }\n"
+                "tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" identity = \"a\" warm = 2 proxy = \"\"\n"
+                "revocation = \"off\" allow-uid = {\"root\"} }\n"
+                "control { socket = \"/run/x\" }\n"
+                "metrics { listen = \"127.0.0.1:9464\" }\n",
+        .expand = true};
+    struct config_errors errors = {0};
+    struct settings *settings = calloc(1, sizeof(*settings));
+    struct config *config = NULL;
+
+    (void)state;
+    source.length = strlen(source.text);
+    assert_int_equal(config_parse(&agent_config_schema, &source, &errors, &config), ERROR_NONE);
+    agent_config_check(config, &errors, settings);
+    assert_int_equal(errors.total, 0);
+    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+        bool found = false;
+
+        for (size_t k = 0; k < settings->warnings.n; k++)
+            found = found || strcmp(settings->warnings.text[k], expected[i]) == 0;
+        if (!found)
+            fail_msg("not warned: %s", expected[i]);
+    }
     settings_free(settings);
     free(settings);
     config_free(config);
@@ -495,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_good),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_options_without_effect),
         cmocka_unit_test(test_expanded_text),
         cmocka_unit_test(test_pin_file_is_out_of_reach),
         cmocka_unit_test(test_samples),
