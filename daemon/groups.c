@@ -197,7 +197,7 @@ static size_t find_key(char *const *keys, size_t n, const char *key)
 {
     size_t i = 0;
 
-    while (i < n && strcmp(keys[i], key) != 0)
+    while (i < n && (keys[i] == NULL || strcmp(keys[i], key) != 0))
         i++;
     return i;
 }

@@ -575,13 +575,12 @@ int supervisor_run(const struct program *program, const char *file)
     struct config_errors errors = {0};
     struct error err = ERROR_INIT;
     struct blueprint *plan = NULL;
-    int status;
 
     log_setup(program->name, LOG_LEVEL_INFO, LOG_FORMAT_TEXT, getenv("JOURNAL_STREAM") != NULL);
     if (blueprint_read(program, file, &errors, &plan, &err) != ERROR_NONE) {
         config_errors_log(&errors, LOG_LEVEL_ERROR);
         if (errors.n == 0)
-            log_error(err.text);
+            log_error("not started", LOG_TEXT("reason", err.text));
         config_errors_free(&errors);
         return error_exit_status(err.category);
     }
@@ -593,9 +592,8 @@ int supervisor_run(const struct program *program, const char *file)
     } else {
         loop_run(supervisor.loop);
     }
-    status = supervisor.status;
     release(&supervisor);
     if (supervisor.stopping)
         log_notice("stopped");
-    return status;
+    return supervisor.status;
 }

@@ -60,6 +60,7 @@ static void run_choice(struct world *w, const struct choice *choice)
     free_pair(&p);
 }
 
+/* lint: a table of cases */
 static void the_matrix(void **state)
 {
     struct world *w = *state;
