@@ -107,7 +107,7 @@ result secret_take(struct secret *secret, char *from, size_t length, struct erro
         secret_wipe(from, length);
         return error_set(err, ERROR_PIN, "the PIN is longer than %d bytes", SECRET_MAX);
     }
-    if (length > 0)
+    if (from != NULL && length > 0)
         memcpy(secret->bytes, from, length);
     secret->length = length;
     secret_wipe(from, length);
