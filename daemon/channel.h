@@ -27,8 +27,9 @@ enum channel_kind {
     CHANNEL_DRAIN,      /* a: milliseconds that established connections have left; then exit */
     /* network process -> supervisor */
     CHANNEL_READY = 64,
-    CHANNEL_FAILED,   /* a: enum error_category; text */
-    CHANNEL_LINK_LOST /* a: group, b: worker */
+    CHANNEL_FAILED,    /* a: enum error_category; text */
+    CHANNEL_LINK_LOST, /* a: group, b: worker */
+    CHANNEL_DEAF       /* it accepts no more connections */
 };
 
 struct channel_message {

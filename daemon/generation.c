@@ -39,9 +39,9 @@ struct generation {
     pid_t pid;
     int control;
     struct loop_watch *watch;
-    struct loop_timer *timer; /* until it is ready */
+    struct loop_timer *timer; /* until it is ready; when it drains, until it is deaf */
     unsigned workers;
-    bool ready;
+    bool ready, deaf;
     struct error reason;
 };
 
@@ -160,7 +160,8 @@ static void too_late(void *arg)
 {
     struct generation *generation = arg;
 
-    (void)error_set(&generation->reason, ERROR_INTERNAL, "the network process did not get ready in time");
+    (void)error_set(&generation->reason, ERROR_INTERNAL, "the network process did not %s in time",
+                    generation->ready ? "stop accepting" : "get ready");
     kill_it(generation);
 }
 
@@ -191,6 +192,10 @@ static void take(struct generation *generation, struct channel_message *message)
                message->a < generation->config.plan->groups.n && message->b < generation->workers) {
         generation->config.events->link_lost(generation->config.arg, generation, (size_t)message->a,
                                              (unsigned)message->b);
+    } else if (message->kind == CHANNEL_DEAF && generation->ready) {
+        generation->deaf = true;
+        loop_timer_clear(generation->timer);
+        generation->config.events->deaf(generation->config.arg, generation);
     } else {
         log_error("the network process says what it should not and is killed");
         kill_it(generation);
@@ -276,6 +281,8 @@ void generation_go(struct generation *generation)
 void generation_drain(struct generation *generation, uint64_t ms)
 {
     tell(generation, &(struct channel_message){.kind = CHANNEL_DRAIN, .a = ms});
+    if (generation->ready && !generation->deaf)
+        loop_timer_set(generation->timer, GENERATION_DEAF_MS);
 }
 
 void generation_reap(struct generation *generation)

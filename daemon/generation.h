@@ -11,6 +11,8 @@
 
 /* A network process that has not loaded its files by then is given up. */
 #define GENERATION_PATIENCE_MS 60000
+/* One that still accepts so long after generation_drain() hangs, and is killed. */
+#define GENERATION_DEAF_MS 10000
 
 struct generation;
 
@@ -19,6 +21,8 @@ struct generation_events {
     void (*ready)(void *arg, struct generation *generation);
     /* A worker asks to be linked to a keyholder again; both numbers are in range. */
     void (*link_lost)(void *arg, struct generation *generation, size_t group, unsigned worker);
+    /* It was told to drain and accepts no more connections. */
+    void (*deaf)(void *arg, struct generation *generation);
     /* The process has ended. `reason`: why it could not get ready, or category ERROR_NONE. The callee frees it. */
     void (*ended)(void *arg, struct generation *generation, const struct error *reason, int status);
 };

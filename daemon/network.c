@@ -86,17 +86,26 @@ static void send_report(void *arg)
 }
 
 /* From a worker's thread. */
-static void worker_link_lost(void *arg, unsigned worker, size_t group)
+static void post_report(struct network *network, const struct channel_message *message)
 {
-    struct network *network = arg;
     struct report *report = calloc(1, sizeof(*report));
 
     if (report == NULL)
         return;
     report->network = network;
-    report->message = (struct channel_message){.kind = CHANNEL_LINK_LOST, .a = group, .b = worker};
+    report->message = *message;
     if (loop_post(network->loop, send_report, report, NULL) != ERROR_NONE)
         free(report);
+}
+
+static void worker_link_lost(void *arg, unsigned worker, size_t group)
+{
+    post_report(arg, &(struct channel_message){.kind = CHANNEL_LINK_LOST, .a = group, .b = worker});
+}
+
+static void workers_deaf(void *arg)
+{
+    post_report(arg, &(struct channel_message){.kind = CHANNEL_DEAF});
 }
 
 static result take_config(struct network *network, struct channel_message *message, struct error *err)
@@ -223,6 +232,7 @@ static result prepare(struct network *network, struct error *err)
     network->shared.n_workers = network->n_workers;
     network->shared.idle = worker_idle;
     network->shared.link_lost = worker_link_lost;
+    network->shared.deaf = workers_deaf;
     network->shared.arg = network;
     while (network->n_made < network->n_workers && r == ERROR_NONE) {
         struct worker *worker = worker_new(&network->shared, network->n_made, err);
@@ -305,6 +315,7 @@ static result obey(struct network *network, struct channel_message *message, str
     case CHANNEL_READY:
     case CHANNEL_FAILED:
     case CHANNEL_LINK_LOST:
+    case CHANNEL_DEAF:
         break;
     }
     return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");

@@ -1,5 +1,6 @@
 #include "daemon/sockets.h"
 
+#include "base/log.h"
 #include "base/text.h"
 
 #include <stdlib.h>
@@ -74,6 +75,22 @@ result sockets_acquire(struct sockets *sockets, const struct blueprint *plan,
     }
     *ret = list;
     return ERROR_NONE;
+}
+
+void sockets_log(const struct blueprint *plan, const struct listener_sockets *const *list)
+{
+    for (size_t i = 0; i < plan->settings->n_services; i++) {
+        const struct config_section *section = plan->settings->services[i]->section;
+
+        for (size_t k = 0; k < list[i]->n; k++) {
+            struct address_socket address;
+            char text[ADDRESS_TEXT_MAX];
+
+            if (address_of_socket(list[i]->fds[k], &address, NULL) == ERROR_NONE)
+                log_notice("listening", LOG_TEXT(section->schema->name, section->title),
+                           LOG_TEXT("address", address_socket_text(&address, text, sizeof(text))));
+        }
+    }
 }
 
 static void drop(struct sockets *sockets, struct sockets_one *one)

@@ -18,6 +18,9 @@ struct sockets {
 MUST_USE result sockets_acquire(struct sockets *sockets, const struct blueprint *plan,
                                 const struct listener_sockets *const **ret, struct error *err);
 
+/* A line for each socket, with the port that port 0 has become. */
+void sockets_log(const struct blueprint *plan, const struct listener_sockets *const *list);
+
 /* Give them back; what nobody uses is closed. `n` is the plan's number of services. NULL is allowed. */
 void sockets_release(struct sockets *sockets, const struct listener_sockets *const *list, size_t n);
 

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "daemon/backoff.h"
 #include "daemon/generation.h"
-#include "daemon/keeper.h"
+#include "daemon/keepers.h"
 #include "daemon/notify.h"
 #include "daemon/pins.h"
 #include "daemon/signals.h"
@@ -18,33 +18,29 @@
 /* Beyond the drain time-out, for a network process that does not keep it. */
 #define STOP_GRACE_MS 5000
 
-struct kept {
-    struct kept *next;
-    struct keeper *keeper;
-    bool wanted; /* by a configuration that is in use */
-};
-
 /* A configuration in use: its network process, sockets and, by number of the group, its keyholders. */
 struct running {
     struct running *next; /* of those that drain */
     struct blueprint *plan;
     struct generation *generation; /* NULL while it is restarted */
     const struct listener_sockets *const *listeners;
-    struct kept **keepers;
+    struct keeper **keepers;
 };
 
 struct supervisor {
     const struct program *program;
     const char *file;
     struct loop *loop;
-    struct loop_timer *restart, *stop_limit;
+    struct loop_timer *restart, *reload, *stop_limit;
     struct sockets sockets;
     struct pins pins;
-    struct kept *keepers;
+    struct keepers keepers;
     struct running *current, *next, *draining;
+    const struct running *hearing;             /* of those that drain: the one that may still accept; or NULL */
     struct backoff backoff;                    /* of the current network process */
     bool token_ready[SETTINGS_IDENTITIES_MAX]; /* by number in the settings; during start-up */
     bool announced;                            /* start-up is complete */
+    bool reloading, reload_again;              /* asked for while one is going on, or during start-up */
     bool stopping;
     int status;
 };
@@ -69,41 +65,26 @@ static void free_running(struct supervisor *supervisor, struct running *running)
     free(running);
 }
 
-static void mark(const struct running *running)
+static void mark(struct supervisor *supervisor, const struct running *running)
 {
-    for (size_t i = 0; running != NULL && i < running->plan->groups.n; i++) {
-        if (running->keepers[i] != NULL)
-            running->keepers[i]->wanted = true;
-    }
+    for (size_t i = 0; running != NULL && i < running->plan->groups.n; i++)
+        keepers_want(&supervisor->keepers, running->keepers[i]);
 }
 
 /* End keyholders that no configuration in use refers to. */
 static void sweep(struct supervisor *supervisor)
 {
-    struct kept **at = &supervisor->keepers;
-
-    for (struct kept *one = supervisor->keepers; one != NULL; one = one->next)
-        one->wanted = false;
-    mark(supervisor->current);
-    mark(supervisor->next);
+    keepers_forget(&supervisor->keepers);
+    mark(supervisor, supervisor->current);
+    mark(supervisor, supervisor->next);
     for (const struct running *one = supervisor->draining; one != NULL; one = one->next)
-        mark(one);
-    while (*at != NULL) {
-        struct kept *one = *at;
-
-        if (one->wanted) {
-            at = &one->next;
-            continue;
-        }
-        *at = one->next;
-        keeper_free(one->keeper);
-        free(one);
-    }
+        mark(supervisor, one);
+    keepers_sweep(&supervisor->keepers);
 }
 
 static void link_worker(struct running *running, size_t group, unsigned worker)
 {
-    struct keeper *keeper = running->keepers[group]->keeper;
+    struct keeper *keeper = running->keepers[group];
     struct error err = ERROR_INIT;
     int fd = -1;
 
@@ -128,7 +109,7 @@ static void link_group(struct running *running, size_t group)
 static void link_keeper(struct running *running, const struct keeper *keeper)
 {
     for (size_t i = 0; running != NULL && i < running->plan->groups.n; i++) {
-        if (running->keepers[i]->keeper == keeper)
+        if (running->keepers[i] == keeper)
             link_group(running, i);
     }
 }
@@ -141,23 +122,6 @@ static void keeper_started(void *arg, struct keeper *keeper)
     link_keeper(supervisor->next, keeper);
     for (struct running *one = supervisor->draining; one != NULL; one = one->next)
         link_keeper(one, keeper);
-}
-
-/* With the port that port 0 has become. */
-static void log_listening(const struct running *running)
-{
-    for (size_t i = 0; i < running->plan->settings->n_services; i++) {
-        const struct config_section *section = running->plan->settings->services[i]->section;
-
-        for (size_t k = 0; k < running->listeners[i]->n; k++) {
-            struct address_socket address;
-            char text[ADDRESS_TEXT_MAX];
-
-            if (address_of_socket(running->listeners[i]->fds[k], &address, NULL) == ERROR_NONE)
-                log_notice("listening", LOG_TEXT(section->schema->name, section->title),
-                           LOG_TEXT("address", address_socket_text(&address, text, sizeof(text))));
-        }
-    }
 }
 
 /* Whether the identities with require-token are ready. One that no service uses has no keyholder to wait for. */
@@ -183,9 +147,11 @@ static void announce(struct supervisor *supervisor)
         return;
     supervisor->announced = true;
     generation_go(supervisor->current->generation);
-    log_listening(supervisor->current);
+    sockets_log(supervisor->current->plan, supervisor->current->listeners);
     log_notice("started", LOG_TEXT("config", supervisor->file));
     notify_send("READY=1");
+    if (supervisor->reload_again)
+        loop_timer_set(supervisor->reload, 0);
 }
 
 /* During start-up an identity with require-token decides whether there is a start at all. */
@@ -213,35 +179,16 @@ static void keeper_state(void *arg, const char *identity, enum error_category ca
 
 static const struct keeper_events keeper_events = {keeper_started, keeper_state};
 
-/* A keyholder that serves the group: a running one of the same definition, or a new one. */
-static struct kept *get_keeper(struct supervisor *supervisor, struct blueprint *plan, size_t group, struct error *err)
+static struct keeper *get_keeper(struct supervisor *supervisor, struct blueprint *plan, size_t group, struct error *err)
 {
-    const struct groups_one *one = &plan->groups.items[group];
     struct keeper_config config = {.loop = supervisor->loop,
                                    .plan = plan,
                                    .group = group,
-                                   .pin = pins_find(&supervisor->pins, one->config.pin_source),
+                                   .pin = pins_find(&supervisor->pins, plan->groups.items[group].config.pin_source),
                                    .events = &keeper_events,
                                    .arg = supervisor};
-    struct kept *kept;
 
-    for (kept = supervisor->keepers; kept != NULL; kept = kept->next) {
-        if (strcmp(keeper_definition(kept->keeper), one->definition) == 0)
-            return kept;
-    }
-    kept = calloc(1, sizeof(*kept));
-    if (kept == NULL) {
-        (void)error_set(err, ERROR_INTERNAL, "out of memory");
-        return NULL;
-    }
-    kept->keeper = keeper_new(&config, err);
-    if (kept->keeper == NULL) {
-        free(kept);
-        return NULL;
-    }
-    kept->next = supervisor->keepers;
-    supervisor->keepers = kept;
-    return kept;
+    return keepers_get(&supervisor->keepers, &config, err);
 }
 
 static struct running *find_running(struct supervisor *supervisor, const struct generation *generation)
@@ -255,6 +202,15 @@ static struct running *find_running(struct supervisor *supervisor, const struct 
     while (one != NULL && one->generation != generation)
         one = one->next;
     return one;
+}
+
+/* Whoever asked during a reload meant a newer file than the one that was read. */
+static void reload_ended(struct supervisor *supervisor)
+{
+    notify_send("READY=1");
+    supervisor->reloading = false;
+    if (supervisor->reload_again)
+        loop_timer_set(supervisor->reload, 0);
 }
 
 /* The old network process accepts no more and ends by itself. */
@@ -277,6 +233,22 @@ static void retire(struct supervisor *supervisor, struct running *old)
     }
 }
 
+/* What is reloaded counts from here: until the old process accepts no more, a caller may still meet it. */
+static void reloaded(struct supervisor *supervisor)
+{
+    supervisor->hearing = NULL;
+    log_notice("reloaded", LOG_TEXT("config", supervisor->file));
+    reload_ended(supervisor);
+}
+
+static void generation_deaf(void *arg, struct generation *generation)
+{
+    struct supervisor *supervisor = arg;
+
+    if (supervisor->hearing != NULL && supervisor->hearing->generation == generation)
+        reloaded(supervisor);
+}
+
 static void generation_ready(void *arg, struct generation *generation)
 {
     struct supervisor *supervisor = arg;
@@ -292,11 +264,12 @@ static void generation_ready(void *arg, struct generation *generation)
         loop_timer_clear(supervisor->restart);
         program_setup_log(supervisor->program, running->plan->settings);
         generation_go(generation);
-        log_listening(running);
+        sockets_log(running->plan, running->listeners);
+        supervisor->hearing = old->generation == NULL ? NULL : old;
         retire(supervisor, old);
         sweep(supervisor);
-        log_notice("reloaded", LOG_TEXT("config", supervisor->file));
-        notify_send("READY=1");
+        if (supervisor->hearing == NULL)
+            reloaded(supervisor);
     } else if (supervisor->announced) {
         generation_go(generation);
     } else {
@@ -326,6 +299,8 @@ static void drop_draining(struct supervisor *supervisor, struct running *running
     while (*at != running)
         at = &(*at)->next;
     *at = running->next;
+    if (running == supervisor->hearing)
+        reloaded(supervisor);
     free_running(supervisor, running);
     sweep(supervisor);
     finish_if_all_ended(supervisor);
@@ -338,7 +313,7 @@ static void reload_failed(struct supervisor *supervisor, const char *why)
     free_running(supervisor, supervisor->next);
     supervisor->next = NULL;
     sweep(supervisor);
-    notify_send("READY=1");
+    reload_ended(supervisor);
 }
 
 static void generation_ended(void *arg, struct generation *generation, const struct error *reason, int status)
@@ -376,7 +351,8 @@ static void generation_ended(void *arg, struct generation *generation, const str
     loop_timer_set(supervisor->restart, delay);
 }
 
-static const struct generation_events generation_events = {generation_ready, generation_link_lost, generation_ended};
+static const struct generation_events generation_events = {generation_ready, generation_link_lost, generation_deaf,
+                                                           generation_ended};
 
 static result start_generation(struct supervisor *supervisor, struct running *running, struct error *err)
 {
@@ -435,18 +411,17 @@ err0:
     return NULL;
 }
 
-static void reload(struct supervisor *supervisor)
+static void reload(void *arg)
 {
+    struct supervisor *supervisor = arg;
     struct config_errors errors = {0};
     struct error err = ERROR_INIT;
     struct blueprint *plan = NULL;
 
-    if (supervisor->stopping || !supervisor->announced)
+    supervisor->reload_again = supervisor->reloading || !supervisor->announced;
+    if (supervisor->stopping || supervisor->reload_again)
         return;
-    if (supervisor->next != NULL) {
-        log_warning("a reload is going on already");
-        return;
-    }
+    supervisor->reloading = true;
     notify_send("RELOADING=1");
     if (blueprint_read(supervisor->program, supervisor->file, &errors, &plan, &err) != ERROR_NONE) {
         config_errors_log(&errors, LOG_LEVEL_ERROR);
@@ -485,6 +460,7 @@ static void stop(struct supervisor *supervisor, int status)
         supervisor->status = status;
         notify_send("STOPPING=1");
         loop_timer_clear(supervisor->restart);
+        loop_timer_clear(supervisor->reload);
         free_running(supervisor, supervisor->next);
         supervisor->next = NULL;
         if (supervisor->announced)
@@ -504,8 +480,7 @@ static void reap(struct supervisor *supervisor)
 {
     struct running *next;
 
-    for (struct kept *one = supervisor->keepers; one != NULL; one = one->next)
-        keeper_reap(one->keeper);
+    keepers_reap(&supervisor->keepers);
     for (struct running *one = supervisor->draining; one != NULL; one = next) {
         next = one->next;
         generation_reap(one->generation);
@@ -534,8 +509,9 @@ static result start_all(struct supervisor *supervisor, struct blueprint *plan, s
     if (supervisor->loop == NULL)
         goto err0;
     supervisor->restart = loop_timer_new(supervisor->loop, restart, supervisor, err);
+    supervisor->reload = loop_timer_new(supervisor->loop, reload, supervisor, err);
     supervisor->stop_limit = loop_timer_new(supervisor->loop, stop_now, supervisor, err);
-    if (supervisor->restart == NULL || supervisor->stop_limit == NULL)
+    if (supervisor->restart == NULL || supervisor->reload == NULL || supervisor->stop_limit == NULL)
         goto err0;
     if (confinement_forbid_dumps(err) != ERROR_NONE ||
         signals_catch(supervisor->loop, signalled, supervisor, err) != ERROR_NONE)
@@ -564,6 +540,7 @@ static void release(struct supervisor *supervisor)
     sockets_free(&supervisor->sockets);
     pins_free(&supervisor->pins);
     loop_timer_free(supervisor->restart);
+    loop_timer_free(supervisor->reload);
     loop_timer_free(supervisor->stop_limit);
     signals_release();
     loop_free(supervisor->loop);

@@ -356,6 +356,8 @@ static void do_go(void *arg)
 {
     struct worker *worker = arg;
 
+    if (worker->draining)
+        return;
     worker->going = true;
     if (worker->patience == NULL) {
         worker->patience = loop_timer_new(worker->loop, end_patience, worker, NULL);
@@ -389,6 +391,7 @@ static void close_ears(struct worker *worker)
             (void)close(shared->services[i].fds[n]);
         shared->services[i].n_fds = 0;
     }
+    shared->deaf(shared->arg);
 }
 
 static void do_drain(void *arg)

@@ -44,6 +44,7 @@ struct worker_shared {
     /* Called from a worker's thread. idle: draining, and its last connection has ended. */
     void (*idle)(void *arg, unsigned worker);
     void (*link_lost)(void *arg, unsigned worker, size_t group);
+    void (*deaf)(void *arg); /* no worker accepts any more */
     void *arg;
 };
 

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 
-from harness import Daemon, EchoServer, Skip, check, connect, exchange, host_port, main, refused, scenario
+from harness import EchoServer, Skip, check, connect, exchange, host_port, main, refused, scenario
 
 
 def front(t):
@@ -20,8 +20,7 @@ def a_socket_from_the_service_manager(t):
     listener = socket.create_server(("127.0.0.1", 0))
     config = t.config("agent", t.token.identity("client"),
                       t.tunnel("tunnel", there, identity="client", listen="systemd:plain"))
-    script = f"exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=plain exec \"$0\" --config \"$1\""
-    agent = t.start(["sh", "-c", script, t.program("tokentls-agent"), config], kind=Daemon, pass_fds=(listener.fileno(),))
+    agent = t.activated("tokentls-agent", config, listener)
     address = listener.getsockname()
     listener.close()
     check(agent.address("tunnel") == address, "another address")

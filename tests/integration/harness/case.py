@@ -172,6 +172,12 @@ class Case:
     def daemon(self, name, config, **options):
         return self.start([self.program(name), "--config", config], kind=Daemon, **options)
 
+    def activated(self, name, config, listener):
+        """The daemon with a listening socket from a service manager, which calls it systemd:plain."""
+        script = (f"exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=plain "
+                  'exec "$0" --config "$1"')
+        return self.start(["sh", "-c", script, self.program(name), config], kind=Daemon, pass_fds=(listener.fileno(),))
+
     def agent(self, *blocks, env=None, **settings):
         return self.daemon("tokentls-agent", self.config("agent", *blocks, **settings), env=env)
 

@@ -1,0 +1,26 @@
+/* The keyholders of all configurations in use, each started once. Supervisor's loop thread. */
+#ifndef TOKENTLS_DAEMON_KEEPERS_H
+#define TOKENTLS_DAEMON_KEEPERS_H
+
+#include "daemon/keeper.h"
+
+/* Zero it first. Empty it by calling keepers_forget() and keepers_sweep(). */
+struct keepers {
+    struct keepers_one *items;
+};
+
+/*
+ * The keyholder that serves the group of config->plan: a running one of the same definition, or a new one. It stays
+ * the list's. NULL with *err set on failure.
+ */
+MUST_USE struct keeper *keepers_get(struct keepers *keepers, const struct keeper_config *config, struct error *err);
+
+/* Find out what is needed: forget, name each that is, and sweep, which ends the others. */
+void keepers_forget(struct keepers *keepers);
+void keepers_want(struct keepers *keepers, const struct keeper *keeper);
+void keepers_sweep(struct keepers *keepers);
+
+/* After SIGCHLD: keeper_reap() for each. */
+void keepers_reap(struct keepers *keepers);
+
+#endif
