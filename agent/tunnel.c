@@ -179,6 +179,16 @@ static void start_relay(struct session *session)
         end(session, RECORD_FAILED, err.text);
 }
 
+/* The handshake has failed: an orderly close, since a reset might overtake our alert. */
+static void refuse(struct session *session, const struct error *err)
+{
+    struct error reason = *err;
+
+    connection_free(session->connection, false);
+    session->connection = NULL;
+    end(session, record_result_of(&reason), reason.text);
+}
+
 static void handshaken(void *arg, const struct error *err)
 {
     struct session *session = arg;
@@ -187,7 +197,7 @@ static void handshaken(void *arg, const struct error *err)
     connection_info(session->connection, &info);
     record_note_tls(&session->record, &info);
     if (err != NULL)
-        end(session, record_result_of(err), err->text);
+        refuse(session, err);
     else
         start_relay(session);
 }

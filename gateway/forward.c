@@ -263,6 +263,16 @@ static result authorise(struct service *service, const struct connection_info *i
     return ERROR_NONE;
 }
 
+/* The handshake has failed: an orderly close, since a reset might overtake our alert. */
+static void refuse(struct session *session, const struct error *err)
+{
+    struct error reason = *err;
+
+    connection_free(session->connection, false);
+    session->connection = NULL;
+    end(session, record_result_of(&reason), reason.text);
+}
+
 static void handshaken(void *arg, const struct error *err)
 {
     struct session *session = arg;
@@ -279,7 +289,7 @@ static void handshaken(void *arg, const struct error *err)
     connection_info(session->connection, &info);
     record_note_tls(&session->record, &info);
     if (err != NULL) {
-        end(session, record_result_of(err), err->text);
+        refuse(session, err);
         return;
     }
     if (authorise(service, &info, &problem) != ERROR_NONE) {
