@@ -21,7 +21,7 @@
 static int log_capture_fd = -1, log_capture_saved = -1;
 static char log_capture_text[65536];
 
-/* From now on standard error goes to memory. A cmocka setup function; the next one is its teardown. */
+/* From now on standard error goes to memory. A cmocka setup function; log_end() is its teardown. */
 static int log_begin(void **state)
 {
     (void)state;
@@ -30,16 +30,6 @@ static int log_begin(void **state)
     if (log_capture_fd < 0 || log_capture_saved < 0 || dup2(log_capture_fd, STDERR_FILENO) < 0)
         return -1;
     log_setup("test", LOG_LEVEL_DEBUG, LOG_FORMAT_TEXT, false);
-    return 0;
-}
-
-static int log_end(void **state)
-{
-    (void)state;
-    if (dup2(log_capture_saved, STDERR_FILENO) < 0)
-        return -1;
-    (void)close(log_capture_saved);
-    (void)close(log_capture_fd);
     return 0;
 }
 
@@ -57,6 +47,19 @@ static void log_forget(void)
 {
     assert_int_equal(ftruncate(log_capture_fd, 0), 0);
     assert_int_equal(lseek(log_capture_fd, 0, SEEK_SET), 0);
+}
+
+/* Also shows what a failed assertion has said meanwhile. */
+static int log_end(void **state)
+{
+    (void)state;
+    if (dup2(log_capture_saved, STDERR_FILENO) < 0)
+        return -1;
+    if (strstr(log_text(), "ERROR: ") != NULL)
+        print_error("%s\n", log_text());
+    (void)close(log_capture_saved);
+    (void)close(log_capture_fd);
+    return 0;
 }
 
 #define expect_text(text, part)                                                                                        \

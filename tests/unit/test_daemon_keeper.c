@@ -23,6 +23,7 @@ static struct {
     struct keyholder_start_options options; /* of the last start */
     const struct keyholder_config *config;
     struct loop_timer *timer; /* set and not fired */
+    uid_t uid;                /* what geteuid() says */
 } fake;
 
 static void say(int fd, enum keyholder_event_kind kind, enum error_category category, const char *text)
@@ -102,10 +103,17 @@ static void fake_timer_set(struct loop_timer *timer, uint64_t ms)
     fake.timer = timer;
 }
 
+static uid_t fake_geteuid(void)
+{
+    return fake.uid;
+}
+
 #define keyholder_start fake_start
+#define geteuid fake_geteuid
 #define loop_timer_set fake_timer_set
 #include "daemon/keeper.c" // NOLINT(bugprone-suspicious-include): the unit under test
 #undef keyholder_start
+#undef geteuid
 #undef loop_timer_set
 
 /* ---- what the supervisor hears -------------------------------------------------------------------------------------
@@ -166,6 +174,14 @@ static bool reaped(bool condition)
     if (!condition)
         keeper_reap(heard.keeper);
     return condition;
+}
+
+/* Until it has ended; it is not reaped, and the loop does not run. */
+static void await_end(pid_t pid)
+{
+    siginfo_t info;
+
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
 }
 
 /* The back-off is over. */
@@ -234,15 +250,27 @@ static void test_serves(void **state)
     assert_int_equal(fake.n_delays, 0);
 }
 
-static void test_user(void **state)
+/* Who is not root cannot change the user, and must not fail for it. */
+static void expect_user(uid_t ours, uid_t theirs)
 {
-    (void)state;
     heard.plan->has_keyholder_user = true;
     heard.plan->keyholder_user = (struct confinement_user){.uid = 12345, .gid = 678};
+    fake.uid = ours;
     begin(SERVE, 0);
+    assert_int_equal(fake.options.uid, theirs);
     assert_int_equal(fake.options.gid, 678);
-    /* who is not root cannot change the user, and must not fail for it */
-    assert_int_equal(fake.options.uid, geteuid() == 0 ? 12345 : (uid_t)-1);
+}
+
+static void test_user_of_root(void **state)
+{
+    (void)state;
+    expect_user(0, 12345);
+}
+
+static void test_user_of_others(void **state)
+{
+    (void)state;
+    expect_user(1000, (uid_t)-1);
 }
 
 static void test_starts_again_with_back_off(void **state)
@@ -276,8 +304,10 @@ static void test_no_start_after_a_pin_error(void **state)
 
     (void)state;
     begin(REPORT_AND_END, error_exit_status(ERROR_PIN));
-    REAP_UNTIL(heard.n_states == 4);
-    /* what it said last comes before its end */
+    await_end(heard.keeper->process.pid);
+    keeper_reap(heard.keeper);
+    /* what it said last comes before its end, although nobody has listened yet */
+    assert_int_equal(heard.n_states, 4);
     assert_int_equal(heard.states[0].category, ERROR_NONE);
     assert_int_equal(heard.states[1].category, ERROR_PIN);
     assert_string_equal(heard.states[1].text, "the PIN is wrong");
@@ -372,7 +402,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_serves),
-        TEST(test_user),
+        TEST(test_user_of_root),
+        TEST(test_user_of_others),
         TEST(test_starts_again_with_back_off),
         TEST(test_no_start_after_a_pin_error),
         TEST(test_hung_one_is_killed),
