@@ -125,13 +125,15 @@ static ssize_t try_read(int fd, char *out, size_t size)
     return n >= 0 ? n : -errno;
 }
 
-/* Wait for the end that the other side sees: 0 in order, -ECONNRESET. */
+/* Read and drop until the end that the other side sees: 0 in order, -ECONNRESET. */
 static ssize_t wait_end(struct world *w, int fd)
 {
-    char byte;
+    char dropped[512];
     ssize_t n = -EAGAIN;
 
-    WORLD_UNTIL(w, (n = try_read(fd, &byte, 1)) != -EAGAIN);
+    do
+        WORLD_UNTIL(w, (n = try_read(fd, dropped, sizeof(dropped))) != -EAGAIN);
+    while (n > 0);
     return n;
 }
 

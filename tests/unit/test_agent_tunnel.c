@@ -396,6 +396,7 @@ static void test_close_ends_everything(void **state)
     assert_int_equal(wait_end(scene->w, established), -ECONNRESET);
     assert_int_equal(wait_end(scene->w, waiting), -ECONNRESET);
     assert_int_equal(wait_end(scene->w, scene->app), -ECONNRESET);
+    assert_int_equal(wait_end(scene->w, silent), -ECONNRESET); /* the upstream of the second */
     log_expect(" bytes_in=3 bytes_out=0 ");
     log_expect(" result=ended reason=\"the daemon ends it\"");
     (void)close(established);
