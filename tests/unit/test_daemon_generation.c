@@ -98,8 +98,10 @@ static void serve(void)
             tell_supervisor(CHANNEL_LINK_LOST, 0, 2, "");
         if (message.kind == CHANNEL_LINK && message.a == 0 && message.b == 2 && message.n_fds == 1)
             tell_supervisor(CHANNEL_LINK_LOST, 0, 1, "");
-        if (message.kind == CHANNEL_DRAIN && message.a == 777)
+        if (message.kind == CHANNEL_DRAIN && message.a == 777) {
+            tell_supervisor(CHANNEL_DEAF, 0, 0, "");
             _exit(33);
+        }
     }
     _exit(34);
 }
@@ -115,7 +117,7 @@ static void misbehave(const char *script)
         {"early", false, CHANNEL_LINK_LOST, 0, 0}, {"group", true, CHANNEL_LINK_LOST, 1, 0},
         {"worker", true, CHANNEL_LINK_LOST, 0, 3}, {"huge", true, CHANNEL_LINK_LOST, UINT64_MAX, 0},
         {"again", true, CHANNEL_READY, 0, 0},      {"late", true, CHANNEL_FAILED, ERROR_CONFIG, 0},
-        {"order", true, CHANNEL_GO, 0, 0},
+        {"order", true, CHANNEL_GO, 0, 0},         {"unready", false, CHANNEL_DEAF, 0, 0},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -148,6 +150,8 @@ static int network_main(int argc, char **argv)
         (void)!send(HERE, "?", 1, 0);
     if (strcmp(script, "silent") == 0)
         (void)shutdown(HERE, SHUT_WR);
+    if (strcmp(script, "hears") == 0)
+        tell_supervisor(CHANNEL_READY, 0, 0, "");
     misbehave(script);
     while (recv(HERE, &byte, 1, MSG_PEEK) != 0) /* until it is killed */
         (void)poll(&(struct pollfd){.fd = HERE, .events = 0}, 1, DEADLINE_MS);
@@ -174,7 +178,7 @@ static struct {
     struct sockets sockets;
     const struct listener_sockets *const *listeners;
     struct generation *generation;
-    unsigned n_ready, n_lost, n_ended;
+    unsigned n_ready, n_lost, n_deaf, n_ended;
     size_t group;
     unsigned worker;
     struct error reason;
@@ -207,7 +211,14 @@ static void on_ended(void *arg, struct generation *generation, const struct erro
     heard.generation = NULL;
 }
 
-static const struct generation_events events = {on_ready, on_link_lost, on_ended};
+static void on_deaf(void *arg, struct generation *generation)
+{
+    assert_ptr_equal(arg, &heard);
+    assert_ptr_equal(generation, heard.generation);
+    heard.n_deaf++;
+}
+
+static const struct generation_events events = {on_ready, on_link_lost, on_deaf, on_ended};
 
 static void begin(const char *script)
 {
@@ -281,6 +292,7 @@ static void test_serves_and_drains(void **state)
     generation_drain(heard.generation, 777);
     REAP_UNTIL(heard.n_ended == 1);
     assert_int_equal(heard.status, 33);
+    assert_int_equal(heard.n_deaf, 1);
     assert_int_equal(heard.reason.category, ERROR_NONE);
 }
 
@@ -334,6 +346,9 @@ static void test_what_it_must_not_say(void **state)
     }
     heard.n_ready = heard.n_ended = 0;
     expect_killed("early", 0);
+    heard.n_ended = 0;
+    expect_killed("unready", 0);
+    assert_int_equal(heard.n_deaf, 0);
     begin("junk");
     heard.n_ended = 0;
     REAP_UNTIL(heard.n_ended == 1);
@@ -349,6 +364,19 @@ static void test_not_ready_in_time(void **state)
     assert_int_equal(heard.status, 128 + SIGKILL);
     assert_int_equal(heard.reason.category, ERROR_INTERNAL);
     expect_text(heard.reason.text, "did not get ready in time");
+}
+
+/* Told to drain, it goes on accepting. */
+static void test_not_deaf_in_time(void **state)
+{
+    (void)state;
+    begin("hears");
+    REAP_UNTIL(heard.n_ready == 1);
+    impatient = true;
+    generation_drain(heard.generation, 60000);
+    REAP_UNTIL(heard.n_ended == 1);
+    assert_int_equal(heard.status, 128 + SIGKILL);
+    expect_text(heard.reason.text, "did not stop accepting in time");
 }
 
 /* Its end of the socket is shut, itself is not: orders are dropped, its end still comes. */
@@ -383,8 +411,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_serves_and_drains),    TEST(test_reason_of_a_failed_start), TEST(test_category_out_of_range),
-        TEST(test_what_it_must_not_say), TEST(test_not_ready_in_time),        TEST(test_silent_one),
-        TEST(test_dead_one_is_told),
+        TEST(test_what_it_must_not_say), TEST(test_not_ready_in_time),        TEST(test_not_deaf_in_time),
+        TEST(test_silent_one),           TEST(test_dead_one_is_told),
     };
 
     if (argc > 1 && strcmp(argv[1], NETWORK_ROLE) == 0)
