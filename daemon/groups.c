@@ -163,8 +163,8 @@ static void join_group(struct groups_one *group, const struct settings_identity 
                                            .require_hardware = identity->require_hardware};
 }
 
-/* The definition: everything a keyholder is told. */
-static bool define(struct groups_one *group, const char *key)
+/* The definition: everything a keyholder is told, and who it is. */
+static bool define(struct groups_one *group, const char *key, const char *user)
 {
     const struct keyholder_config *config = &group->config;
     struct buffer text;
@@ -172,6 +172,7 @@ static bool define(struct groups_one *group, const char *key)
 
     buffer_init(&text, KEY_MAX_BYTES);
     buffer_put_text(&text, key);
+    buffer_put_text(&text, user);
     buffer_put_text(&text, config->state_directory);
     buffer_put_text(&text, config->log_level);
     buffer_put_u8(&text, config->log_json);
@@ -233,7 +234,8 @@ result groups_make(const struct settings *settings, enum keyholder_purpose purpo
     }
     r = ERROR_NONE;
     for (size_t i = 0; i < ret->n && r == ERROR_NONE; i++)
-        r = keys[i] != NULL && define(&ret->items[i], keys[i]) ? ERROR_NONE : ERROR_INTERNAL;
+        r = keys[i] != NULL && define(&ret->items[i], keys[i], settings->global->keyholder_user) ? ERROR_NONE
+                                                                                                 : ERROR_INTERNAL;
 err0:
     for (size_t i = 0; keys != NULL && keys[i] != NULL; i++)
         free(keys[i]);
