@@ -177,6 +177,29 @@ result file_make_private_folder(const char *path, struct error *err)
     return ERROR_NONE;
 }
 
+result file_give_private_folder(const char *path, uid_t uid, gid_t gid, struct error *err)
+{
+    struct stat status;
+    result r;
+    int fd;
+
+    if (lstat(path, &status) == 0)
+        return ERROR_NONE;
+    r = file_make_private_folder(path, err);
+    if (r != ERROR_NONE)
+        return r;
+    /* what was made is given away, not what somebody may have put in its place */
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return error_set_errno(err, errno, "%s: cannot open", path);
+    if (fstat(fd, &status) != 0 || status.st_uid != geteuid() || (status.st_mode & 077) != 0)
+        r = error_set(err, ERROR_IO, "%s: not the folder that was created", path);
+    else if (fchown(fd, uid, gid) != 0)
+        r = error_set_errno(err, errno, "%s: cannot be given to uid %u", path, (unsigned)uid);
+    (void)close(fd);
+    return r;
+}
+
 result file_set_cloexec(int fd, struct error *err)
 {
     int flags = fcntl(fd, F_GETFD);

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Content of a file: malloc'ed data with one NUL byte after it that is not counted. */
 struct file_content {
@@ -34,6 +35,12 @@ MUST_USE result file_replace(const char *path, const void *data, size_t length, 
 /* Create a private folder (0700) and its parents if missing; an existing one must be ours and not group/world writable.
  */
 MUST_USE result file_make_private_folder(const char *path, struct error *err);
+
+/*
+ * As root: create a private folder that is missing, and give it to a user. One that exists stays as it is: whoever
+ * uses it checks that it is his.
+ */
+MUST_USE result file_give_private_folder(const char *path, uid_t uid, gid_t gid, struct error *err);
 
 /* Set FD_CLOEXEC / O_NONBLOCK. */
 MUST_USE result file_set_cloexec(int fd, struct error *err);

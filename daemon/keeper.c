@@ -1,6 +1,7 @@
 #include "daemon/keeper.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "daemon/backoff.h"
 #include "daemon/process.h"
@@ -77,9 +78,13 @@ static result start(struct keeper *keeper, struct error *err)
     struct keyholder_process process = {0};
     result r;
 
+    backoff_started(&keeper->backoff, clock_monotonic_ms());
     if (geteuid() != 0)
         options.uid = (uid_t)-1;
-    backoff_started(&keeper->backoff, clock_monotonic_ms());
+    else if (plan->has_keyholder_user && keeper->group->config.state_directory != NULL &&
+             file_give_private_folder(keeper->group->config.state_directory, options.uid, options.gid, err) !=
+                 ERROR_NONE)
+        return err->category;
     r = keyholder_start(&keeper->group->config, &options, &process, err);
     if (r != ERROR_NONE)
         return r;

@@ -175,6 +175,6 @@ const struct config_option settings_global_options[] = {
      .type = CONFIG_PATH,
      .offset = offsetof(struct settings_global, state_directory),
      .fallback = "/var/lib/tokentls",
-     .help = "Records of the PIN guard. Created with mode 0700 when it is missing."},
+     .help = "Records of the PIN guard. Created with mode 0700, for keyholder-user, when it is missing."},
     {.name = NULL},
 };

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -110,6 +111,34 @@ static void private_folders(void **state)
     assert_non_null(strstr(err.text, "not a folder"));
 }
 
+/* As an ordinary user the folder can be given to nobody but that user. */
+static void given_folders(void **state)
+{
+    struct error err = ERROR_INIT;
+    bool root = geteuid() == 0;
+    uid_t uid = root ? 12345 : geteuid();
+    gid_t gid = root ? 12345 : getegid();
+    char given[160];
+    struct stat status;
+
+    (void)state;
+    (void)snprintf(given, sizeof(given), "%s/given", folder);
+    assert_int_equal(file_give_private_folder(given, uid, gid, &err), ERROR_NONE);
+    assert_int_equal(stat(given, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0700);
+    assert_int_equal(status.st_uid, uid);
+    assert_int_equal(file_give_private_folder(given, uid + 1, gid, &err), ERROR_NONE);
+    assert_int_equal(stat(given, &status), 0);
+    assert_int_equal(status.st_uid, uid); /* it was there already */
+    assert_int_equal(rmdir(given), 0);
+    assert_int_equal(symlink("/nonexistent", given), 0);
+    assert_int_equal(file_give_private_folder(given, uid, gid, &err), ERROR_NONE);
+    assert_int_equal(stat(given, &status), -1); /* a link is not followed */
+    assert_int_equal(unlink(given), 0);
+    assert_int_equal(file_give_private_folder("/dev/null/folder", uid, gid, &err), ERROR_IO);
+    assert_non_null(strstr(err.text, "/dev/null/folder"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +147,7 @@ int main(void)
         cmocka_unit_test(what_is_not_a_file_is_refused),
         cmocka_unit_test(a_failed_replace_leaves_nothing),
         cmocka_unit_test(private_folders),
+        cmocka_unit_test(given_folders),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
