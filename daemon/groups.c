@@ -209,6 +209,7 @@ result groups_make(const struct settings *settings, enum keyholder_purpose purpo
     char **keys = calloc(settings->n_identities + 1, sizeof(*keys));
     result r = ERROR_INTERNAL;
 
+    ret->n = 0;
     ret->items = calloc(settings->n_identities + 1, sizeof(*ret->items));
     if (keys == NULL || ret->items == NULL)
         goto err0;
