@@ -39,9 +39,10 @@ struct generation {
     pid_t pid;
     int control;
     struct loop_watch *watch;
-    struct loop_timer *timer; /* until it is ready; when it drains, until it is deaf */
+    struct loop_timer *timer; /* until it is ready; when it drains, until it is deaf, then until it has ended */
     unsigned workers;
-    bool ready, deaf;
+    bool ready, draining, deaf;
+    uint64_t drain_ms;
     struct error reason;
 };
 
@@ -161,8 +162,21 @@ static void too_late(void *arg)
     struct generation *generation = arg;
 
     (void)error_set(&generation->reason, ERROR_INTERNAL, "the network process did not %s in time",
-                    generation->ready ? "stop accepting" : "get ready");
+                    !generation->ready  ? "get ready"
+                    : !generation->deaf ? "stop accepting"
+                                        : "end");
+    log_error("the network process is killed", LOG_TEXT("reason", generation->reason.text));
     kill_it(generation);
+}
+
+/* A process that was told to drain does not decide how long that takes. */
+static void set_deadline(struct generation *generation)
+{
+    if (!generation->draining)
+        loop_timer_clear(generation->timer);
+    else
+        loop_timer_set(generation->timer,
+                       generation->deaf ? generation->drain_ms + GENERATION_END_MS : GENERATION_DEAF_MS);
 }
 
 static void close_control(struct generation *generation)
@@ -181,7 +195,7 @@ static void take(struct generation *generation, struct channel_message *message)
         (void)close(message->fds[i]);
     if (message->kind == CHANNEL_READY && !generation->ready) {
         generation->ready = true;
-        loop_timer_clear(generation->timer);
+        set_deadline(generation);
         generation->config.events->ready(generation->config.arg, generation);
     } else if (message->kind == CHANNEL_FAILED && !generation->ready) {
         enum error_category category =
@@ -192,9 +206,9 @@ static void take(struct generation *generation, struct channel_message *message)
                message->a < generation->config.plan->groups.n && message->b < generation->workers) {
         generation->config.events->link_lost(generation->config.arg, generation, (size_t)message->a,
                                              (unsigned)message->b);
-    } else if (message->kind == CHANNEL_DEAF && generation->ready) {
+    } else if (message->kind == CHANNEL_DEAF && generation->ready && generation->draining && !generation->deaf) {
         generation->deaf = true;
-        loop_timer_clear(generation->timer);
+        set_deadline(generation);
         generation->config.events->deaf(generation->config.arg, generation);
     } else {
         log_error("the network process says what it should not and is killed");
@@ -281,8 +295,10 @@ void generation_go(struct generation *generation)
 void generation_drain(struct generation *generation, uint64_t ms)
 {
     tell(generation, &(struct channel_message){.kind = CHANNEL_DRAIN, .a = ms});
-    if (generation->ready && !generation->deaf)
-        loop_timer_set(generation->timer, GENERATION_DEAF_MS);
+    generation->draining = true;
+    generation->drain_ms = ms;
+    if (generation->ready)
+        set_deadline(generation);
 }
 
 void generation_reap(struct generation *generation)

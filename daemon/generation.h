@@ -13,6 +13,8 @@
 #define GENERATION_PATIENCE_MS 60000
 /* One that still accepts so long after generation_drain() hangs, and is killed. */
 #define GENERATION_DEAF_MS 10000
+/* So is one that still runs so long after the time it was given to drain. */
+#define GENERATION_END_MS 10000
 
 struct generation;
 
@@ -44,7 +46,10 @@ unsigned generation_workers(const struct generation *generation);
 /* True after `ready` was (or is being) called. */
 bool generation_is_ready(const struct generation *generation);
 
-/* Orders; see daemon/channel.h. A process that cannot be told is killed, so nothing is returned. */
+/*
+ * Orders; see daemon/channel.h. A process that cannot be told is killed, so nothing is returned. generation_drain() may
+ * be called again to give it less time; `ms` 0: none.
+ */
 void generation_link(struct generation *generation, size_t group, unsigned worker, int fd);
 void generation_go(struct generation *generation);
 void generation_drain(struct generation *generation, uint64_t ms);

@@ -106,6 +106,18 @@ static void serve(void)
     _exit(34);
 }
 
+/* Say so many times that it is deaf when it is told to drain, and stay. */
+static void drain(unsigned times)
+{
+    struct channel_message message;
+
+    tell_supervisor(CHANNEL_READY, 0, 0, "");
+    if (!hear(&message) || message.kind != CHANNEL_DRAIN)
+        _exit(93);
+    for (unsigned i = 0; i < times; i++)
+        tell_supervisor(CHANNEL_DEAF, 0, 0, "");
+}
+
 static void misbehave(const char *script)
 {
     static const struct {
@@ -118,6 +130,7 @@ static void misbehave(const char *script)
         {"worker", true, CHANNEL_LINK_LOST, 0, 3}, {"huge", true, CHANNEL_LINK_LOST, UINT64_MAX, 0},
         {"again", true, CHANNEL_READY, 0, 0},      {"late", true, CHANNEL_FAILED, ERROR_CONFIG, 0},
         {"order", true, CHANNEL_GO, 0, 0},         {"unready", false, CHANNEL_DEAF, 0, 0},
+        {"untold", true, CHANNEL_DEAF, 0, 0},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -152,6 +165,8 @@ static int network_main(int argc, char **argv)
         (void)shutdown(HERE, SHUT_WR);
     if (strcmp(script, "hears") == 0)
         tell_supervisor(CHANNEL_READY, 0, 0, "");
+    if (strcmp(script, "stays") == 0 || strcmp(script, "echoes") == 0)
+        drain(script[0] == 's' ? 1 : 2);
     misbehave(script);
     while (recv(HERE, &byte, 1, MSG_PEEK) != 0) /* until it is killed */
         (void)poll(&(struct pollfd){.fd = HERE, .events = 0}, 1, DEADLINE_MS);
@@ -161,10 +176,12 @@ static int network_main(int argc, char **argv)
 /* ---- the unit under test --------------------------------------------------------------------------------------------
  */
 
-static bool impatient; /* the process has no time to get ready */
+static bool impatient; /* the process has no time */
+static uint64_t last_timer_ms;
 
 static void fake_timer_set(struct loop_timer *timer, uint64_t ms)
 {
+    last_timer_ms = ms;
     loop_timer_set(timer, impatient ? 0 : ms);
 }
 
@@ -335,7 +352,7 @@ static void expect_killed(const char *script, unsigned n_ready)
 
 static void test_what_it_must_not_say(void **state)
 {
-    static const char *const scripts[] = {"group", "worker", "huge", "again", "late", "order"};
+    static const char *const scripts[] = {"group", "worker", "huge", "again", "late", "order", "untold"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
@@ -348,7 +365,7 @@ static void test_what_it_must_not_say(void **state)
     expect_killed("early", 0);
     heard.n_ended = 0;
     expect_killed("unready", 0);
-    assert_int_equal(heard.n_deaf, 0);
+    assert_int_equal(heard.n_deaf, 0); /* nor was it in "untold" */
     begin("junk");
     heard.n_ended = 0;
     REAP_UNTIL(heard.n_ended == 1);
@@ -377,6 +394,35 @@ static void test_not_deaf_in_time(void **state)
     REAP_UNTIL(heard.n_ended == 1);
     assert_int_equal(heard.status, 128 + SIGKILL);
     expect_text(heard.reason.text, "did not stop accepting in time");
+}
+
+/* A reload, or the end of the daemon, does not wait for a process that does not end. */
+static void test_not_ended_in_time(void **state)
+{
+    (void)state;
+    begin("stays");
+    REAP_UNTIL(heard.n_ready == 1);
+    generation_drain(heard.generation, 777);
+    REAP_UNTIL(heard.n_deaf == 1);
+    assert_int_equal(last_timer_ms, 777 + GENERATION_END_MS);
+    impatient = true;
+    generation_drain(heard.generation, 0);
+    assert_int_equal(last_timer_ms, GENERATION_END_MS);
+    REAP_UNTIL(heard.n_ended == 1);
+    assert_int_equal(heard.status, 128 + SIGKILL);
+    expect_text(heard.reason.text, "did not end in time");
+}
+
+static void test_deaf_twice(void **state)
+{
+    (void)state;
+    begin("echoes");
+    REAP_UNTIL(heard.n_ready == 1);
+    generation_drain(heard.generation, 777);
+    REAP_UNTIL(heard.n_ended == 1);
+    assert_int_equal(heard.n_deaf, 1);
+    assert_int_equal(heard.status, 128 + SIGKILL);
+    log_expect("says what it should not");
 }
 
 /* Its end of the socket is shut, itself is not: orders are dropped, its end still comes. */
@@ -410,9 +456,16 @@ static void test_dead_one_is_told(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_serves_and_drains),    TEST(test_reason_of_a_failed_start), TEST(test_category_out_of_range),
-        TEST(test_what_it_must_not_say), TEST(test_not_ready_in_time),        TEST(test_not_deaf_in_time),
-        TEST(test_silent_one),           TEST(test_dead_one_is_told),
+        TEST(test_serves_and_drains),
+        TEST(test_reason_of_a_failed_start),
+        TEST(test_category_out_of_range),
+        TEST(test_what_it_must_not_say),
+        TEST(test_not_ready_in_time),
+        TEST(test_not_deaf_in_time),
+        TEST(test_not_ended_in_time),
+        TEST(test_deaf_twice),
+        TEST(test_silent_one),
+        TEST(test_dead_one_is_told),
     };
 
     if (argc > 1 && strcmp(argv[1], NETWORK_ROLE) == 0)
