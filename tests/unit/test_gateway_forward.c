@@ -1,4 +1,4 @@
-/* A gateway with real sockets: the backend hears of nobody who was refused, and every failure resets the client. */
+/* A gateway with real sockets: the backend hears of nobody who was refused, and whoever was let in is reset when it fails. */
 #include "gateway/forward.h"
 
 #include "gateway/gateway_config.h"
@@ -292,7 +292,7 @@ static void test_client_is_silent(void **state)
     open_gateway(scene, scene->port, "allow-any-valid = true\nhandshake-timeout = \"10ms\"");
     fd = connect_client(scene);
     expect_end(scene, " result=failed ", "time");
-    assert_int_equal(wait_end(scene->w, fd), -ECONNRESET);
+    assert_int_equal(wait_end(scene->w, fd), 0); /* no reset, which might overtake an alert */
     (void)close(fd);
 }
 
