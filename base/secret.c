@@ -51,7 +51,7 @@ void secret_free(struct secret *secret)
 
 void secret_clear(struct secret *secret)
 {
-    secret_wipe(secret, sizeof(*secret));
+    explicit_bzero(secret, sizeof(*secret));
 }
 
 /* Cut at the first newline (and the CR before it). */

@@ -144,9 +144,12 @@ static bool start_group(const struct settings *settings, enum keyholder_purpose 
 
 static void join_group(struct groups_one *group, const struct settings_identity *identity, struct config_errors *errors)
 {
-    const struct settings_identity *first = group->members[0];
+    const struct settings_identity *first =
+        group->config.n_identities > 0 && group->members != NULL ? group->members[0] : NULL;
     const char *name = identity->section->title;
 
+    if (group->members == NULL || group->identities == NULL)
+        return; /* start_group() has said so */
     if (first != NULL && first->sign_timeout_ms != identity->sign_timeout_ms)
         config_errors_add(errors, config_line(identity->section, "sign-timeout"),
                           "sign-timeout of identity \"%s\" must be that of \"%s\", which is on the same token", name,

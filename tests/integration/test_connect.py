@@ -276,7 +276,7 @@ def absent_and_ambiguous_tokens_and_keys_are_3(t):
     server = OpensslServer(t)
     base = one_way(t, server)[:-1] + ["--module", MODULE, "--pin-source", f"file:{t.token.pin_file}"]
     for uri, texts in (("pkcs11:token=nothere;object=client", ["demo"]),
-                       ("pkcs11:token=demo;object=nothere", ["object=client"]),
+                       ("pkcs11:token=demo;object=nothere", [";type=private"]),
                        ("pkcs11:token=demo", ["object="])):
         done = t.run(*base, "--identity", uri, server.text, env=t.token.environment)
         status(done, 3, *texts)
