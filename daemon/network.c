@@ -28,7 +28,7 @@ struct network {
     struct loop_watch *control;
     struct loop_timer *drain;
     unsigned n_idle;
-    bool draining;
+    bool deserted; /* there is no supervisor any more that could be told anything */
     int status;
 };
 
@@ -41,7 +41,7 @@ static void send_to_supervisor(struct network *network, const struct channel_mes
 {
     struct error err = ERROR_INIT;
 
-    if (channel_send(CHANNEL_DESCRIPTOR, message, &err) != ERROR_NONE) {
+    if (!network->deserted && channel_send(CHANNEL_DESCRIPTOR, message, &err) != ERROR_NONE) {
         log_error("the supervisor cannot be told", LOG_TEXT("reason", err.text));
         network->status = error_exit_status(ERROR_INTERNAL);
         loop_stop(network->loop);
@@ -342,6 +342,7 @@ static void control_ready(void *arg, unsigned events)
         case CHANNEL_ENDED:
         case CHANNEL_BROKEN:
             loop_watch_set(network->control, 0);
+            network->deserted = true;
             (void)drain(network, 0, &err);
             return;
         }
