@@ -1,4 +1,5 @@
-/* A gateway with real sockets: the backend hears of nobody who was refused, and whoever was let in is reset when it fails. */
+/* A gateway with real sockets: the backend hears of nobody who was refused, and whoever was let in is reset when it
+ * fails. */
 #include "gateway/forward.h"
 
 #include "gateway/gateway_config.h"
