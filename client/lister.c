@@ -239,10 +239,10 @@ static void write_names(int fd)
 
 static result split_names(const struct buffer *text, char *names[LISTER_MODULES_MAX], size_t *ret_n, struct error *err)
 {
-    const char *at = (const char *)text->data, *end = at + text->length;
+    size_t at = 0;
 
-    for (*ret_n = 0; at < end && *ret_n < LISTER_MODULES_MAX; at += strlen(at) + 1) {
-        names[*ret_n] = strdup(at);
+    for (*ret_n = 0; at < text->length && *ret_n < LISTER_MODULES_MAX; at += strlen(names[*ret_n - 1]) + 1) {
+        names[*ret_n] = strdup((const char *)text->data + at);
         if (names[*ret_n] == NULL)
             return error_set(err, ERROR_INTERNAL, "out of memory");
         ++*ret_n;
