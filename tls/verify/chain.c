@@ -1,6 +1,7 @@
 #include "tls/verify/chain.h"
 
 #include "tls/verify/algorithms.h"
+#include "tls/verify/explain.h"
 #include "tls/verify/paths.h"
 #include "tls/verify/trust.h"
 #include "tls/verify/walk.h"
@@ -189,6 +190,17 @@ static void attempt_others(struct attempts *attempts)
     paths_free(&paths);
 }
 
+/* OpenSSL passes over what it cannot read, or says no more than that. */
+static bool needs_explanation(const struct attempts *attempts)
+{
+    const struct verdict *best = attempts->best;
+
+    if (attempts->best_rank == REASON_NO_PATH || strcmp(best->reason.check, "internal") == 0)
+        return true;
+    return best->x509_error == X509_V_ERR_CERT_REJECTED &&
+           (strcmp(best->reason.check, "extensions") == 0 || strcmp(best->reason.check, "validity") == 0);
+}
+
 void chain_verify(const struct chain_request *request, struct verdict *ret)
 {
     struct attempts attempts = {.request = request, .best = ret, .best_rank = REASON_NO_PATH};
@@ -202,6 +214,8 @@ void chain_verify(const struct chain_request *request, struct verdict *ret)
     attempt(&attempts, attempts.untrusted);
     if (!is_final(&attempts))
         attempt_others(&attempts);
+    if (!ret->accepted && needs_explanation(&attempts))
+        explain_rejection(request, attempts.untrusted, ret);
     sk_X509_free(attempts.untrusted);
     ERR_clear_error();
 }

@@ -1,6 +1,8 @@
 #include "tls/verify/finding.h"
 
 #include "base/text.h"
+#include "tls/verify/extension.h"
+#include "tls/verify/form.h"
 
 #include <openssl/asn1.h>
 #include <openssl/bn.h>
@@ -12,6 +14,9 @@
 #include <string.h>
 
 #define TIME_TEXT 32
+
+/* The rest of the room for notes is for those about revocation. */
+#define FORM_NOTES_MAX 8
 
 static int store_slot = -1;
 
@@ -40,7 +45,8 @@ static void fill_note(struct verdict_note *note, const struct finding_place *pla
     if (place->certificate != NULL)
         verdict_subject(place->certificate, note->subject, sizeof(note->subject));
     (void)snprintf(note->check, sizeof(note->check), "%s", reason->check);
-    (void)snprintf(note->reference, sizeof(note->reference), "%s", reason->reference);
+    (void)snprintf(note->reference, sizeof(note->reference), "%s",
+                   place->reference != NULL ? place->reference : reason->reference);
     (void)snprintf(note->text, sizeof(note->text), "%s", text[0] != '\0' ? text : reason->text);
 }
 
@@ -173,6 +179,11 @@ static void describe(const struct finding *finding, X509_STORE_CTX *ctx, int err
     else if (error == X509_V_ERR_CERT_NOT_YET_VALID)
         (void)snprintf(out, 256, "not valid before %s",
                        verdict_time(X509_get0_notBefore(certificate), detail, TIME_TEXT));
+    else if (error == X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION &&
+             extension_unknown_critical(certificate, detail, sizeof(detail)))
+        (void)snprintf(out, 256, "unknown critical extension %s", detail);
+    else if (error == X509_V_ERR_INVALID_CA && X509_get_version(certificate) != X509_VERSION_3)
+        (void)snprintf(out, 256, "of version %ld, which cannot say that it is a CA", X509_get_version(certificate) + 1);
     else if (error == X509_V_ERR_INVALID_PURPOSE)
         describe_purpose(finding, certificate, out, 256);
     else if (error == X509_V_ERR_CRL_PATH_VALIDATION_ERROR && finding->crl_issuer.check[0] != '\0')
@@ -195,6 +206,15 @@ static void keep_crl_issuer(struct finding *finding, const struct finding_place 
     (void)snprintf(note->text, sizeof(note->text), "%s", text);
 }
 
+/* OpenSSL calls a CA whose key usage lacks keyCertSign no CA. */
+static int precise_error(int error, X509 *certificate)
+{
+    if (error == X509_V_ERR_INVALID_CA && certificate != NULL && (X509_get_extension_flags(certificate) & EXFLAG_CA) &&
+        (X509_get_key_usage(certificate) & KU_KEY_CERT_SIGN) == 0)
+        return X509_V_ERR_KEYUSAGE_NO_CERTSIGN;
+    return error;
+}
+
 void finding_from_context(struct finding *finding, X509_STORE_CTX *ctx, bool tolerated)
 {
     struct finding_place place = {.error = X509_STORE_CTX_get_error(ctx),
@@ -207,6 +227,7 @@ void finding_from_context(struct finding *finding, X509_STORE_CTX *ctx, bool tol
         place.certificate = finding->request->leaf;
         place.depth = 0;
     }
+    place.error = precise_error(place.error, place.certificate);
     describe(finding, ctx, place.error, text);
     if (tolerated)
         finding_note(finding, &place, "%s", text);
@@ -214,6 +235,33 @@ void finding_from_context(struct finding *finding, X509_STORE_CTX *ctx, bool tol
         keep_crl_issuer(finding, &place, text);
     else
         finding_reject(finding, &place, "%s", text);
+}
+
+struct form_place {
+    struct finding *finding;
+    int depth;
+    X509 *certificate;
+};
+
+static void take_fault(void *arg, const struct form_fault *fault)
+{
+    const struct form_place *at = arg;
+    const struct finding_place place = {
+        .error = fault->error, .depth = at->depth, .certificate = at->certificate, .reference = fault->reference};
+    bool strict = at->finding->request->policy != CHAIN_POLICY_LEGACY;
+
+    if (fault->severity == FORM_BROKEN || (fault->severity == FORM_RULE && strict))
+        finding_reject(at->finding, &place, "%s", fault->text);
+    else if (at->finding->verdict->n_notes < FORM_NOTES_MAX)
+        finding_note(at->finding, &place, "%s", fault->text);
+}
+
+bool finding_check_form(struct finding *finding, int depth, X509 *certificate)
+{
+    struct form_place place = {.finding = finding, .depth = depth, .certificate = certificate};
+
+    form_check(certificate, depth > 0, take_fault, &place);
+    return !finding->rejected;
 }
 
 void finding_crl_used(struct finding *finding, int depth, X509_CRL *crl)

@@ -22,6 +22,7 @@ struct finding_place {
     int error; /* X509_V_ERR_* */
     int depth; /* 0: the leaf */
     X509 *certificate;
+    const char *reference; /* more precise than that of the reason table; NULL: that one */
 };
 
 /* Once per process, before the first finding_attach(). False when OpenSSL refuses. */
@@ -46,6 +47,12 @@ void finding_note(struct finding *finding, const struct finding_place *place, co
  * a note when `tolerated`. An error in the path of a CRL's issuer is kept for the error that follows from it.
  */
 void finding_from_context(struct finding *finding, X509_STORE_CTX *ctx, bool tolerated);
+
+/*
+ * Check the form of the path's certificate at `depth`: what the policy refuses is a rejection (false), what it
+ * tolerates a note.
+ */
+bool finding_check_form(struct finding *finding, int depth, X509 *certificate);
 
 /* Record that a CRL was used for the certificate at `depth`. */
 void finding_crl_used(struct finding *finding, int depth, X509_CRL *crl);

@@ -61,6 +61,11 @@ static const struct reason reasons[] = {
     STATUS(X509_V_ERR_DIFFERENT_CRL_SCOPE, "RFC 5280 6.3.3 (b)", "the CRL is for other certificates"),
     STATUS(X509_V_ERR_CRL_PATH_VALIDATION_ERROR, "RFC 5280 6.3.3 (f)", "the CRL issuer's certificate is not valid"),
 
+    BAD(REASON_ERROR_VERSION, "version", "RFC 5280 4.1.2.1", "a version that does not fit"),
+    BAD(REASON_ERROR_SERIAL, "serial-number", "RFC 5280 4.1.2.2", "a serial number that may not be"),
+    BAD(REASON_ERROR_NAME_EMPTY, "names", "RFC 5280 4.1.2.6", "it does not say whose it is"),
+    BAD(X509_V_ERR_EMPTY_SUBJECT_ALT_NAME, "extensions", "RFC 5280 4.2.1.6", "subjectAltName without a name"),
+    BAD(REASON_ERROR_CONSTRAINTS, "basic-constraints", "RFC 5280 4.2.1.9", "contradicts itself about being a CA"),
     BAD(X509_V_ERR_INVALID_CA, "basic-constraints", "RFC 5280 6.1.4 (k)", "not a CA certificate"),
     BAD(X509_V_ERR_INVALID_NON_CA, "basic-constraints", "RFC 5280 4.2.1.9", "a CA certificate where none may be"),
     BAD(X509_V_ERR_PATH_LENGTH_EXCEEDED, "basic-constraints", "RFC 5280 6.1.4 (l)",

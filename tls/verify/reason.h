@@ -25,6 +25,12 @@ struct reason {
  */
 #define REASON_ERROR_STATUS_UNKNOWN X509_V_ERR_CRL_PATH_VALIDATION_ERROR
 
+/* What OpenSSL has no error for. Far above its numbers. */
+#define REASON_ERROR_VERSION 10001
+#define REASON_ERROR_SERIAL 10002
+#define REASON_ERROR_NAME_EMPTY 10003
+#define REASON_ERROR_CONSTRAINTS 10004
+
 /* The entry for an error; for one that is not in the table a general one; never NULL. */
 const struct reason *reason_find(int error);
 

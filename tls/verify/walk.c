@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "tls/verify/algorithms.h"
 #include "tls/verify/crl.h"
+#include "tls/verify/extension.h"
 #include "tls/verify/finding.h"
 #include "tls/verify/lookup.h"
 #include "tls/verify/name.h"
@@ -16,6 +17,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Names held against constraints along one path, at the most. */
+#define NAME_COMPARISONS_MAX (1 << 20)
 
 /* What OpenSSL does at these points when nobody intervenes. */
 static struct {
@@ -44,9 +48,9 @@ static void read_defaults(void)
 
 static void set_place(struct finding_place *place, X509_STORE_CTX *ctx, int error)
 {
-    place->error = error;
-    place->depth = X509_STORE_CTX_get_error_depth(ctx);
-    place->certificate = X509_STORE_CTX_get_current_cert(ctx);
+    *place = (struct finding_place){.error = error,
+                                    .depth = X509_STORE_CTX_get_error_depth(ctx),
+                                    .certificate = X509_STORE_CTX_get_current_cert(ctx)};
 }
 
 /* OpenSSL asks for the status of the trust anchor too; RFC 5280 6.1 does not. */
@@ -116,10 +120,47 @@ static int skip_revocation(X509_STORE_CTX *ctx)
     return 1;
 }
 
+/* The work of holding names against constraints, which OpenSSL does for each pair of certificates. */
+static bool constraints_are_few(struct finding *finding, STACK_OF(X509) * path)
+{
+    size_t names = 0, work = 0;
+
+    for (int i = 0; i < sk_X509_num(path); i++) {
+        X509 *certificate = sk_X509_value(path, i);
+        const struct finding_place place = {
+            .error = X509_V_ERR_UNSUPPORTED_CONSTRAINT_SYNTAX, .depth = i, .certificate = certificate};
+
+        work += names * extension_count_constraints(certificate);
+        names += extension_count_names(certificate);
+        if (work > NAME_COMPARISONS_MAX) {
+            finding_reject(finding, &place,
+                           "too many name constraints for the names below it: %zu comparisons, %d at most", work,
+                           NAME_COMPARISONS_MAX);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The form of each certificate below the anchor, which RFC 5280 6.1 takes as given. */
+static bool forms_are_good(struct finding *finding, STACK_OF(X509) * path)
+{
+    int n = sk_X509_num(path);
+
+    for (int i = 0; i < n && (i < n - 1 || n == 1); i++) {
+        if (!finding_check_form(finding, i, sk_X509_value(path, i)))
+            return false;
+    }
+    return constraints_are_few(finding, path);
+}
+
 static int verify_then_revocation(X509_STORE_CTX *ctx)
 {
     int ok = defaults.verify(ctx);
 
+    if (ok > 0 && X509_STORE_CTX_get0_parent_ctx(ctx) == NULL &&
+        !forms_are_good(finding_of(ctx), X509_STORE_CTX_get0_chain(ctx)))
+        return 0;
     return ok > 0 ? defaults.check_revocation(ctx) : ok;
 }
 
