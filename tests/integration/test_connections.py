@@ -1,5 +1,4 @@
 #!/usr/bin/env python3
-# labels: smoke
 """Connections: ALPN, time-outs, lists of upstreams, workers, the log as JSON, versions, crawling peers, system trust."""
 
 import json
