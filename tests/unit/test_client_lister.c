@@ -246,7 +246,7 @@ static void test_what_is_asked_for(void **state)
 
 static void test_names(void **state)
 {
-    char *names[LISTER_MODULES_MAX];
+    char *names[LISTER_MODULES_MAX] = {NULL};
     struct error err = ERROR_INIT;
     size_t n = 99;
 
@@ -265,7 +265,7 @@ static void test_names(void **state)
 
 static void expect_no_names(const char *given, uint64_t timeout_ms, const char *says)
 {
-    char *names[LISTER_MODULES_MAX];
+    char *names[LISTER_MODULES_MAX] = {NULL};
     struct error err = ERROR_INIT;
     size_t n = 99;
 
