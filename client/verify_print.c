@@ -187,6 +187,23 @@ static cJSON *crls_json(const struct verdict *verdict, int depth)
     return array;
 }
 
+static cJSON *checks_json(const struct verdict *verdict, int depth)
+{
+    cJSON *array = cJSON_CreateArray();
+
+    for (enum verdict_step step = VERDICT_CHAIN; step < VERDICT_STEPS; step++) {
+        cJSON *object;
+
+        if (!verdict_passed(verdict, depth, step))
+            continue;
+        object = cJSON_CreateObject();
+        cJSON_AddStringToObject(object, "check", verdict_step_check(step));
+        cJSON_AddStringToObject(object, "reference", verdict_step_reference(step));
+        cJSON_AddItemToArray(array, object);
+    }
+    return array;
+}
+
 static cJSON *certificate_json(const struct verdict *verdict, int depth)
 {
     cJSON *object = cJSON_CreateObject();
@@ -205,6 +222,7 @@ static cJSON *certificate_json(const struct verdict *verdict, int depth)
     cJSON_AddStringToObject(object, "sha256", facts.sha256);
     cJSON_AddBoolToObject(object, "anchor", is_anchor(verdict, depth));
     cJSON_AddItemToObject(object, "crls", crls_json(verdict, depth));
+    cJSON_AddItemToObject(object, "checks", checks_json(verdict, depth));
     return object;
 }
 

@@ -139,9 +139,18 @@ def check_json(path):
     check([c["subject"] for c in good["path"]] == ["CN=leaf", "CN=Root"], "JSON path: " + str(good["path"]))
     check([c["anchor"] for c in good["path"]] == [False, True], "JSON anchors: " + str(good["path"]))
     check(good["path"][0]["crls"][0]["number"] == "2a", "JSON CRLs: " + str(good["path"][0]["crls"]))
+    leaf, root = ([(c["check"], c["reference"]) for c in certificate["checks"]] for certificate in good["path"])
+    words = ["chain", "extensions", "signature", "validity", "form", "revocation", "name-constraints", "policy",
+             "algorithms"]
+    check([word for word, _ in leaf] == words, "JSON checks of the leaf: " + str(leaf))
+    check(("revocation", "RFC 5280 6.3.3") in leaf, "JSON checks of the leaf: " + str(leaf))
+    check([word for word, _ in root] == ["chain", "extensions", "basic-constraints", "key-usage", "validity"],
+          "JSON checks of the root: " + str(root))
     bad = json.loads(expect(1, "", "", *trust, path("revoked.pem")))
     check(bad["accepted"] is False and bad["x509_error"] == 23, "JSON: " + str(bad))
     check(bad["reason"]["check"] == "revocation" and bad["reason"]["depth"] == 0, "JSON reason: " + str(bad["reason"]))
+    words = [c["check"] for c in bad["path"][0]["checks"]]
+    check("form" in words and "revocation" not in words and "algorithms" not in words, "JSON checks: " + str(words))
     check(set(good) == set(bad), "the fields of the JSON object depend on the verdict")
 
 

@@ -65,6 +65,49 @@ int64_t verdict_seconds(const ASN1_TIME *time)
     return (int64_t)timegm(&parts);
 }
 
+static const struct {
+    const char *check, *reference;
+} steps[] = {
+    [VERDICT_CHAIN] = {"chain", "RFC 5280 6.1"},
+    [VERDICT_EXTENSIONS] = {"extensions", "RFC 5280 6.1.4 (o)"},
+    [VERDICT_CA] = {"basic-constraints", "RFC 5280 6.1.4 (k), (l)"},
+    [VERDICT_CERT_SIGN] = {"key-usage", "RFC 5280 6.1.4 (n)"},
+    [VERDICT_PURPOSE] = {"key-usage", "RFC 5280 4.2.1.12"},
+    [VERDICT_SIGNATURE] = {"signature", "RFC 5280 6.1.3 (a)(1)"},
+    [VERDICT_VALIDITY] = {"validity", "RFC 5280 6.1.3 (a)(2)"},
+    [VERDICT_FORM] = {"form", "RFC 5280 4.1, 4.2"},
+    [VERDICT_REVOCATION] = {"revocation", "RFC 5280 6.3.3"},
+    [VERDICT_NAME_CONSTRAINTS] = {"name-constraints", "RFC 5280 6.1.3 (b), (c)"},
+    [VERDICT_POLICIES] = {"policy", "RFC 5280 6.1.5 (g)"},
+    [VERDICT_ALGORITHMS] = {"algorithms", "security policy 2026"},
+    [VERDICT_DIGITAL_SIGNATURE] = {"key-usage", "RFC 8446 4.4.2.2"},
+    [VERDICT_NAME] = {"name", "RFC 9525 6"},
+};
+
+_Static_assert(sizeof(steps) / sizeof(steps[0]) == VERDICT_STEPS, "each check has a name");
+_Static_assert(VERDICT_STEPS <= 16, "a bit for each check");
+
+const char *verdict_step_check(enum verdict_step step)
+{
+    return steps[step].check;
+}
+
+const char *verdict_step_reference(enum verdict_step step)
+{
+    return steps[step].reference;
+}
+
+bool verdict_passed(const struct verdict *verdict, int depth, enum verdict_step step)
+{
+    return depth >= 0 && depth < VERDICT_DEPTHS_MAX && (verdict->passed[depth] & (1U << step)) != 0;
+}
+
+void verdict_pass(struct verdict *verdict, enum verdict_step step, int first, int last)
+{
+    for (int depth = first; depth <= last && depth < VERDICT_DEPTHS_MAX; depth++)
+        verdict->passed[depth] = (uint16_t)(verdict->passed[depth] | (1U << step));
+}
+
 char *verdict_describe(const struct verdict *verdict, char *out, size_t size)
 {
     const struct verdict_note *reason = &verdict->reason;

@@ -29,6 +29,26 @@ struct verdict_crl {
 };
 #define VERDICT_CRLS_MAX 16
 
+/* The checks of one certificate, in the order they are made. */
+enum verdict_step {
+    VERDICT_CHAIN,
+    VERDICT_EXTENSIONS,
+    VERDICT_CA,
+    VERDICT_CERT_SIGN,
+    VERDICT_PURPOSE,
+    VERDICT_SIGNATURE,
+    VERDICT_VALIDITY,
+    VERDICT_FORM,
+    VERDICT_REVOCATION,
+    VERDICT_NAME_CONSTRAINTS,
+    VERDICT_POLICIES,
+    VERDICT_ALGORITHMS,
+    VERDICT_DIGITAL_SIGNATURE,
+    VERDICT_NAME,
+    VERDICT_STEPS
+};
+#define VERDICT_DEPTHS_MAX 34 /* certificates of a path: leaf, CHAIN_DEPTH_MAX intermediates, anchor */
+
 struct verdict {
     bool accepted;
     int x509_error;                               /* X509_V_OK, or the X509_V_ERR_* that libssl turns into the alert */
@@ -37,11 +57,25 @@ struct verdict {
     size_t n_notes;
     struct verdict_crl crls[VERDICT_CRLS_MAX];
     size_t n_crls;
+    uint16_t passed[VERDICT_DEPTHS_MAX]; /* for verdict_passed() */
     STACK_OF(X509) * path; /* the path used (leaf first), as far as it was built; may be NULL; verdict_free() */
 };
 
 /* One line: "certificate CN=x (depth 1): revocation: revoked since ... (RFC 5280 6.3.3)". Returns out. */
 char *verdict_describe(const struct verdict *verdict, char *out, size_t size);
+
+/*
+ * True when the check was made for the certificate at `depth` and was passed without a note about it. What applies to
+ * no certificate of that place, or was not asked for, is never passed.
+ */
+bool verdict_passed(const struct verdict *verdict, int depth, enum verdict_step step);
+
+/* Record that the certificates at the depths `first` to `last` have passed a check. */
+void verdict_pass(struct verdict *verdict, enum verdict_step step, int first, int last);
+
+/* What a check is called in reasons and notes, and where it is defined. Static strings. */
+const char *verdict_step_check(enum verdict_step step);
+const char *verdict_step_reference(enum verdict_step step);
 
 /* Release the path (not the struct, which may be freed or filled again). NULL is allowed. */
 void verdict_free(struct verdict *verdict);

@@ -46,6 +46,8 @@ static void read_defaults(void)
     X509_STORE_free(store);
 }
 
+_Static_assert(VERDICT_DEPTHS_MAX == CHAIN_DEPTH_MAX + 2, "leaf, intermediates, anchor");
+
 static void set_place(struct finding_place *place, X509_STORE_CTX *ctx, int error)
 {
     *place = (struct finding_place){.error = error,
@@ -90,12 +92,24 @@ static bool is_fine(X509_STORE_CTX *ctx, int error)
     return reason_is_status_unknown(error) && is_anchor(ctx);
 }
 
+/* OpenSSL reports each certificate, from the anchor down, whose signature and dates are good. */
+static void pass_link(struct verdict *verdict, X509_STORE_CTX *ctx)
+{
+    int depth = X509_STORE_CTX_get_error_depth(ctx);
+
+    verdict_pass(verdict, VERDICT_VALIDITY, depth, depth);
+    if (!is_anchor(ctx))
+        verdict_pass(verdict, VERDICT_SIGNATURE, depth, depth);
+}
+
 static int on_error(int ok, X509_STORE_CTX *ctx)
 {
     struct finding *finding = finding_of(ctx);
     int error = X509_STORE_CTX_get_error(ctx);
     bool tolerated;
 
+    if (ok > 0 && X509_STORE_CTX_get0_parent_ctx(ctx) == NULL)
+        pass_link(finding->verdict, ctx);
     if (ok || error == X509_V_OK)
         return ok;
     tolerated = is_fine(ctx, error);
@@ -116,7 +130,19 @@ static int on_error(int ok, X509_STORE_CTX *ctx)
  */
 static int skip_revocation(X509_STORE_CTX *ctx)
 {
-    (void)ctx;
+    const struct chain_request *request = finding_of(ctx)->request;
+    struct verdict *verdict = finding_of(ctx)->verdict;
+    int last = sk_X509_num(X509_STORE_CTX_get0_chain(ctx)) - 1;
+
+    /* here OpenSSL has built the path and looked at the extensions, and at nothing else */
+    if (X509_STORE_CTX_get0_parent_ctx(ctx) != NULL)
+        return 1;
+    verdict_pass(verdict, VERDICT_CHAIN, 0, last);
+    verdict_pass(verdict, VERDICT_EXTENSIONS, 0, last);
+    verdict_pass(verdict, VERDICT_CA, 1, last);
+    verdict_pass(verdict, VERDICT_CERT_SIGN, 1, last);
+    if (request->purpose != CHAIN_PURPOSE_ANY)
+        verdict_pass(verdict, VERDICT_PURPOSE, 0, last);
     return 1;
 }
 
@@ -148,20 +174,49 @@ static bool forms_are_good(struct finding *finding, STACK_OF(X509) * path)
     int n = sk_X509_num(path);
 
     for (int i = 0; i < n && (i < n - 1 || n == 1); i++) {
+        size_t notes = finding->verdict->n_notes;
+
         if (!finding_check_form(finding, i, sk_X509_value(path, i)))
             return false;
+        if (finding->verdict->n_notes == notes)
+            verdict_pass(finding->verdict, VERDICT_FORM, i, i);
     }
     return constraints_are_few(finding, path);
 }
 
+static bool is_noted(const struct verdict *verdict, int depth, const char *check)
+{
+    for (size_t i = 0; i < verdict->n_notes; i++) {
+        if (verdict->notes[i].depth == depth && strcmp(verdict->notes[i].check, check) == 0)
+            return true;
+    }
+    return verdict->n_notes == VERDICT_NOTES_MAX;
+}
+
+/* OpenSSL goes upward from the leaf and stops at the first whose status is not good. */
+static void pass_revocation(struct verdict *verdict, X509_STORE_CTX *ctx, bool good)
+{
+    int n = good ? sk_X509_num(X509_STORE_CTX_get0_chain(ctx)) - 1 : X509_STORE_CTX_get_error_depth(ctx);
+
+    for (int depth = 0; depth < n; depth++) {
+        if (!is_noted(verdict, depth, verdict_step_check(VERDICT_REVOCATION)))
+            verdict_pass(verdict, VERDICT_REVOCATION, depth, depth);
+    }
+}
+
 static int verify_then_revocation(X509_STORE_CTX *ctx)
 {
+    struct finding *finding = finding_of(ctx);
     int ok = defaults.verify(ctx);
 
-    if (ok > 0 && X509_STORE_CTX_get0_parent_ctx(ctx) == NULL &&
-        !forms_are_good(finding_of(ctx), X509_STORE_CTX_get0_chain(ctx)))
+    if (ok <= 0 || X509_STORE_CTX_get0_parent_ctx(ctx) != NULL)
+        return ok > 0 ? defaults.check_revocation(ctx) : ok;
+    if (!forms_are_good(finding, X509_STORE_CTX_get0_chain(ctx)))
         return 0;
-    return ok > 0 ? defaults.check_revocation(ctx) : ok;
+    ok = defaults.check_revocation(ctx);
+    if (finding->request->revocation != CHAIN_REVOCATION_OFF)
+        pass_revocation(finding->verdict, ctx, ok > 0);
+    return ok;
 }
 
 /* Our rules for a CRL; true when OpenSSL's own check may go on. */
@@ -329,6 +384,8 @@ static void check_path(struct finding *finding, STACK_OF(X509) * path)
         if (finding->request->policy == CHAIN_POLICY_2026 && (signer != NULL || n == 1) &&
             !algorithms_are_good(finding, i, certificate, signer))
             return;
+        if (finding->request->policy == CHAIN_POLICY_2026 && (signer != NULL || n == 1))
+            verdict_pass(finding->verdict, VERDICT_ALGORITHMS, i, i);
         if (finding->request->revocation != CHAIN_REVOCATION_OFF && finding->request->crls != NULL && signer != NULL &&
             is_revoked_by_delta(finding, i, certificate, signer))
             return;
@@ -347,12 +404,16 @@ static void check_leaf(struct finding *finding)
         place.error = X509_V_ERR_INVALID_PURPOSE;
         finding_reject(finding, &place, "its key usage does not include digitalSignature");
     }
+    if (!finding->rejected && request->purpose != CHAIN_PURPOSE_ANY)
+        verdict_pass(finding->verdict, VERDICT_DIGITAL_SIGNATURE, 0, 0);
     if (!finding->rejected && request->hostname != NULL &&
         !name_matches(request->leaf, request->hostname, request->policy == CHAIN_POLICY_LEGACY, why, sizeof(why))) {
         place.error =
             name_is_address(request->hostname) ? X509_V_ERR_IP_ADDRESS_MISMATCH : X509_V_ERR_HOSTNAME_MISMATCH;
         finding_reject(finding, &place, "%s", why);
     }
+    if (!finding->rejected && request->hostname != NULL)
+        verdict_pass(finding->verdict, VERDICT_NAME, 0, 0);
 }
 
 static void reject_internal(struct finding *finding, int error, const char *text)
@@ -368,6 +429,8 @@ static void run(struct finding *finding, X509_STORE_CTX *ctx)
 
     finding->verdict->path = X509_STORE_CTX_get1_chain(ctx);
     if (ok > 0 && !finding->rejected) {
+        verdict_pass(finding->verdict, VERDICT_NAME_CONSTRAINTS, 0, sk_X509_num(finding->verdict->path) - 2);
+        verdict_pass(finding->verdict, VERDICT_POLICIES, 0, sk_X509_num(finding->verdict->path) - 2);
         check_path(finding, finding->verdict->path);
         check_leaf(finding);
     } else if (!finding->rejected) {
