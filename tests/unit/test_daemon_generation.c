@@ -46,20 +46,22 @@ static size_t count_descriptors(void)
 
     while (folder != NULL && readdir(folder) != NULL)
         n++;
-    (void)closedir(folder);
+    if (folder != NULL)
+        (void)closedir(folder);
     return n - 3; /* ".", "..", the folder's own */
 }
 
 /* What is wrong with what was inherited; "" when nothing. */
 static const char *find_fault(int argc, char **argv)
 {
+    const char *zone = getenv("TZ");
     char name[64] = "";
 
     if (argc != 2 || strcmp(argv[0], fixture_agent.name) != 0)
         return "arguments";
     if (getenv("TK_SECRET") != NULL || getenv("HOME") != NULL)
         return "the environment";
-    if (getenv("TZ") == NULL || strcmp(getenv("TZ"), "UTC") != 0)
+    if (zone == NULL || strcmp(zone, "UTC") != 0)
         return "TZ";
     if (readlink("/proc/self/fd/0", name, sizeof(name) - 1) < 0 || strcmp(name, "/dev/null") != 0)
         return "standard input";
