@@ -5,10 +5,21 @@
 #include "base/log.h"
 #include "daemon/backoff.h"
 #include "daemon/process.h"
+#include "pkcs11/token.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+/* Of an identity: what was last heard. */
+struct heard {
+    bool anything;
+    enum token_state state;
+    enum error_category category;
+    char text[ERROR_TEXT_MAX];
+};
 
 struct keeper {
     struct keeper_config config;
@@ -17,12 +28,41 @@ struct keeper {
     struct loop_watch *watch;
     struct loop_timer *timer;
     struct backoff backoff;
+    struct heard *heard; /* by number of the identity */
+    unsigned starts;
+    bool locked;             /* by a person */
+    uint64_t given, waiting; /* number of the last order; of the one that is not over, or 0 */
+    bool waiting_for_start;  /* it is over with the first state of the next process */
 };
+
+static void note(struct heard *heard, enum token_state state, enum error_category category, const char *text)
+{
+    heard->anything = true;
+    heard->state = state;
+    heard->category = category;
+    (void)snprintf(heard->text, sizeof(heard->text), "%s", text);
+}
+
+static void end_order(struct keeper *keeper, const struct error *outcome)
+{
+    uint64_t number = keeper->waiting;
+
+    keeper->waiting = 0;
+    keeper->waiting_for_start = false;
+    if (number != 0)
+        keeper->config.events->done(keeper->config.arg, keeper, number, outcome);
+}
 
 static void tell_all(struct keeper *keeper, enum error_category category, const char *text)
 {
-    for (size_t i = 0; i < keeper->group->config.n_identities; i++)
+    struct error outcome = ERROR_INIT;
+
+    for (size_t i = 0; i < keeper->group->config.n_identities; i++) {
+        note(&keeper->heard[i], TOKEN_FAILED, category, text);
         keeper->config.events->state(keeper->config.arg, keeper->group->identities[i].name, category, text);
+    }
+    (void)error_set(&outcome, category, "%s", text);
+    end_order(keeper, &outcome);
 }
 
 static void close_control(struct keeper *keeper)
@@ -41,7 +81,23 @@ static void report_state(struct keeper *keeper, const struct keyholder_event *ev
     else
         log_warning("identity cannot be used", LOG_TEXT("identity", event->identity),
                     LOG_TEXT("kind", error_category_name(event->category)), LOG_TEXT("reason", event->text));
+    for (size_t i = 0; i < keeper->group->config.n_identities; i++) {
+        if (strcmp(keeper->group->identities[i].name, event->identity) == 0)
+            note(&keeper->heard[i], (enum token_state)event->state, event->category, event->text);
+    }
     keeper->config.events->state(keeper->config.arg, event->identity, event->category, event->text);
+    if (keeper->waiting_for_start)
+        end_order(keeper, &(struct error)ERROR_INIT);
+}
+
+static void report_done(struct keeper *keeper, const struct keyholder_event *event)
+{
+    struct error outcome = ERROR_INIT;
+
+    if (event->category != ERROR_NONE)
+        (void)error_set(&outcome, event->category, "%s", event->text);
+    if (event->number == keeper->waiting)
+        end_order(keeper, &outcome);
 }
 
 static void control_ready(void *arg, unsigned events)
@@ -61,6 +117,9 @@ static void control_ready(void *arg, unsigned events)
             if (keeper->process.pid > 0)
                 (void)kill(keeper->process.pid, SIGKILL);
             break;
+        case KEYHOLDER_EVENT_DONE:
+            report_done(keeper, &event);
+            break;
         case KEYHOLDER_EVENT_GONE:
             close_control(keeper); /* its end is noticed by keeper_reap() */
             break;
@@ -75,6 +134,7 @@ static result start(struct keeper *keeper, struct error *err)
                                               .uid = plan->has_keyholder_user ? plan->keyholder_user.uid : (uid_t)-1,
                                               .gid = plan->has_keyholder_user ? plan->keyholder_user.gid : (gid_t)-1,
                                               .standard_output = -1};
+    struct keyholder_config config = keeper->group->config;
     struct keyholder_process process = {0};
     result r;
 
@@ -85,10 +145,12 @@ static result start(struct keeper *keeper, struct error *err)
              file_give_private_folder(keeper->group->config.state_directory, options.uid, options.gid, err) !=
                  ERROR_NONE)
         return err->category;
-    r = keyholder_start(&keeper->group->config, &options, &process, err);
+    config.locked = keeper->locked;
+    r = keyholder_start(&config, &options, &process, err);
     if (r != ERROR_NONE)
         return r;
     keeper->process = process;
+    keeper->starts++;
     keeper->watch = loop_watch_new(keeper->config.loop, process.control, control_ready, keeper, err);
     if (keeper->watch == NULL) {
         close_control(keeper);
@@ -110,6 +172,7 @@ static void start_again(void *arg)
         return;
     }
     log_error("a keyholder cannot be started", LOG_TEXT("reason", err.text));
+    end_order(keeper, &err);
     loop_timer_set(keeper->timer, backoff_ended(&keeper->backoff, clock_monotonic_ms()));
 }
 
@@ -125,6 +188,13 @@ struct keeper *keeper_new(const struct keeper_config *config, struct error *err)
     (void)blueprint_ref(config->plan);
     keeper->group = &config->plan->groups.items[config->group];
     keeper->process.control = -1;
+    keeper->locked = config->locked;
+    keeper->heard = calloc(keeper->group->config.n_identities, sizeof(*keeper->heard));
+    if (keeper->heard == NULL) {
+        (void)error_set(err, ERROR_INTERNAL, "out of memory");
+        keeper_free(keeper);
+        return NULL;
+    }
     keeper->timer = loop_timer_new(config->loop, start_again, keeper, err);
     if (keeper->timer == NULL || start(keeper, err) != ERROR_NONE) {
         keeper_free(keeper);
@@ -146,6 +216,59 @@ bool keeper_is_running(const struct keeper *keeper)
 result keeper_link(const struct keeper *keeper, int *ret_fd, struct error *err)
 {
     return keyholder_link(&keeper->process, ret_fd, err);
+}
+
+size_t keeper_identities(const struct keeper *keeper)
+{
+    return keeper->group->config.n_identities;
+}
+
+void keeper_identity(const struct keeper *keeper, size_t index, struct keeper_identity *ret)
+{
+    const struct heard *heard = &keeper->heard[index];
+
+    *ret = (struct keeper_identity){.name = keeper->group->identities[index].name,
+                                    .state = heard->anything ? token_state_name(heard->state) : "starting",
+                                    .category = heard->anything ? heard->category : ERROR_TOKEN,
+                                    .text = heard->anything ? heard->text : "the token has not been looked at yet"};
+}
+
+pid_t keeper_pid(const struct keeper *keeper)
+{
+    return keeper->process.pid;
+}
+
+unsigned keeper_restarts(const struct keeper *keeper)
+{
+    return keeper->starts > 0 ? keeper->starts - 1 : 0;
+}
+
+bool keeper_is_locked(const struct keeper *keeper)
+{
+    return keeper->locked;
+}
+
+result keeper_give_order(struct keeper *keeper, enum keyholder_order order, uint64_t *ret_number, struct error *err)
+{
+    result r;
+
+    keeper->locked = order == KEYHOLDER_ORDER_LOCK;
+    if (!keeper_is_running(keeper) && keeper->locked) {
+        *ret_number = 0; /* the next process is told at its start */
+        return ERROR_NONE;
+    }
+    if (!keeper_is_running(keeper) && keeper->process.pid > 0)
+        return error_set(err, ERROR_IO, "the keyholder is about to end");
+    if (keeper_is_running(keeper)) {
+        r = keyholder_give_order(&keeper->process, order, keeper->given + 1, err);
+        if (r != ERROR_NONE)
+            return r;
+    } else {
+        keeper->waiting_for_start = true;
+        loop_timer_set(keeper->timer, 0);
+    }
+    keeper->waiting = *ret_number = ++keeper->given;
+    return ERROR_NONE;
 }
 
 void keeper_reap(struct keeper *keeper)
@@ -181,5 +304,6 @@ void keeper_free(struct keeper *keeper)
     close_control(keeper);
     process_end(keeper->process.pid);
     blueprint_free(keeper->config.plan);
+    free(keeper->heard);
     free(keeper);
 }

@@ -15,6 +15,8 @@ struct keeper_events {
     void (*started)(void *arg, struct keeper *keeper);
     /* An identity is usable (category ERROR_NONE) or not, and why; also when the process ended. */
     void (*state)(void *arg, const char *identity, enum error_category category, const char *text);
+    /* An order of keeper_give_order() is over; `outcome`: why it failed, or category ERROR_NONE. */
+    void (*done)(void *arg, const struct keeper *keeper, uint64_t number, const struct error *outcome);
 };
 
 struct keeper_config {
@@ -22,6 +24,7 @@ struct keeper_config {
     struct blueprint *plan; /* referenced */
     size_t group;
     const struct secret *pin;           /* borrowed; NULL: none was taken */
+    bool locked;                        /* by a person, before this keyholder: no login until CLEAR */
     const struct keeper_events *events; /* static */
     void *arg;
 };
@@ -37,6 +40,27 @@ bool keeper_is_running(const struct keeper *keeper);
 
 /* A socket for one worker; *ret_fd is the caller's. */
 MUST_USE result keeper_link(const struct keeper *keeper, int *ret_fd, struct error *err);
+
+/* What was last heard of an identity. */
+struct keeper_identity {
+    const char *name;             /* as `text`, owned by the keeper */
+    const char *state;            /* token_state_name(), "starting" when nothing was heard yet */
+    enum error_category category; /* of `text`; ERROR_NONE when it can be used */
+    const char *text;
+};
+size_t keeper_identities(const struct keeper *keeper);
+void keeper_identity(const struct keeper *keeper, size_t index, struct keeper_identity *ret);
+
+pid_t keeper_pid(const struct keeper *keeper);         /* 0: not running */
+unsigned keeper_restarts(const struct keeper *keeper); /* starts after the first one */
+bool keeper_is_locked(const struct keeper *keeper);    /* by a person; survives restarts of the process */
+
+/*
+ * Lock, or clear and look at the token at once; a keyholder that is not running is started for CLEAR. *ret_number is
+ * what `done` will name, or 0 when there is nothing to wait for. ERROR_IO: the process cannot be told.
+ */
+MUST_USE result keeper_give_order(struct keeper *keeper, enum keyholder_order order, uint64_t *ret_number,
+                                  struct error *err);
 
 /* After SIGCHLD: see whether it has ended, and plan the next start. */
 void keeper_reap(struct keeper *keeper);

@@ -177,7 +177,15 @@ static void keeper_state(void *arg, const char *identity, enum error_category ca
     announce(supervisor);
 }
 
-static const struct keeper_events keeper_events = {keeper_started, keeper_state};
+static void keeper_done(void *arg, const struct keeper *keeper, uint64_t number, const struct error *outcome)
+{
+    (void)arg;
+    (void)keeper;
+    (void)number;
+    (void)outcome;
+}
+
+static const struct keeper_events keeper_events = {keeper_started, keeper_state, keeper_done};
 
 static struct keeper *get_keeper(struct supervisor *supervisor, struct blueprint *plan, size_t group, struct error *err)
 {

@@ -10,6 +10,7 @@
 
 #define VERSION_TRIES 3
 #define IDENTITY_MAX 256
+#define LOCK_WAIT_MS 5000 /* for a session to log out in */
 
 /* One attempt on the way. */
 struct attempt {
@@ -66,17 +67,18 @@ static result check_record(const struct attempt *attempt, struct error *err)
     enum guard_record record = guard_record(attempt->guard);
     bool interactive = pin_source_is_interactive(pin) && attempt->pin == NULL;
     bool changed = record == GUARD_FAILED && strcmp(guard_version(attempt->guard), attempt->version) != 0;
+    bool constant = strcmp(attempt->version, "constant") == 0;
 
     if (record == GUARD_FAILED && !changed && !interactive)
-        return error_set(err, ERROR_PIN, "token \"%s\": login withheld, because the PIN from %s failed before (%s): %s",
-                         attempt->label, pin_source_text(pin), guard_reason(attempt->guard),
-                         strcmp(attempt->version, "constant") == 0 ? "correct it, then clear this with unlock"
-                                                                   : "correct the file");
+        return error_set(
+            err, ERROR_PIN, "token \"%s\": login withheld, because the PIN from %s failed before (%s): %s%s",
+            attempt->label, pin_source_text(pin), guard_reason(attempt->guard),
+            constant ? "correct it, then run: " : "correct the file", constant ? attempt->token->unlock_command : "");
     if ((attempt->info.flags & CKF_USER_PIN_COUNT_LOW) != 0 && record == GUARD_NONE && !interactive)
         return error_set(err, ERROR_PIN,
                          "token \"%s\": login withheld: a wrong PIN was entered elsewhere and the token's try counter "
-                         "is low (log in once with another program, or clear this with unlock)",
-                         attempt->label);
+                         "is low (log in once with another program, or run: %s)",
+                         attempt->label, attempt->token->unlock_command);
     return ERROR_NONE;
 }
 
@@ -261,6 +263,13 @@ static result login(struct token *token, const struct session *session, CK_USER_
     return r;
 }
 
+static result check_held(struct token *token, struct error *err)
+{
+    if (!atomic_load(&token->held))
+        return ERROR_NONE;
+    return error_set(err, ERROR_PIN, "locked by a person (to end that: %s)", token->unlock_command);
+}
+
 static bool session_is_user(const struct session *session, CK_RV *ret_rv)
 {
     CK_SESSION_INFO info = {0};
@@ -273,10 +282,10 @@ static result login_locked(struct token *token, const struct session *session, s
 {
     struct token_slot slot;
     CK_RV rv;
-    result r;
+    result r = check_held(token, err);
 
-    if (session_pool_logged_in(token->pool, session->generation))
-        return ERROR_NONE;
+    if (r != ERROR_NONE || session_pool_logged_in(token->pool, session->generation))
+        return r;
     if (!token_slot(token, &slot) || (slot.info.flags & CKF_LOGIN_REQUIRED) == 0)
         return ERROR_NONE;
     if (session_is_user(session, &rv)) {
@@ -293,11 +302,11 @@ static result login_locked(struct token *token, const struct session *session, s
 
 result login_user(struct token *token, const struct session *session, struct error *err)
 {
-    result r;
+    result r = check_held(token, err);
 
     /* Looked at first without the mutex, which another thread's PIN entry may hold for minutes. */
-    if (token->pin == NULL || session_pool_logged_in(token->pool, session->generation))
-        return ERROR_NONE;
+    if (r != ERROR_NONE || token->pin == NULL || session_pool_logged_in(token->pool, session->generation))
+        return r;
     (void)pthread_mutex_lock(&token->login_mutex);
     r = login_locked(token, session, err);
     (void)pthread_mutex_unlock(&token->login_mutex);
@@ -311,7 +320,9 @@ result login_context(struct token *token, const struct session *session, struct 
     if (token->pin == NULL)
         return error_set(err, ERROR_PIN, "the key wants the PIN for each signature, and no PIN source is set");
     (void)pthread_mutex_lock(&token->login_mutex);
-    r = login(token, session, CKU_CONTEXT_SPECIFIC, err);
+    r = check_held(token, err);
+    if (r == ERROR_NONE)
+        r = login(token, session, CKU_CONTEXT_SPECIFIC, err);
     (void)pthread_mutex_unlock(&token->login_mutex);
     return r;
 }
@@ -323,8 +334,9 @@ result login_clear(struct token *token, struct error *err)
     struct guard_key key = {token->state_directory, identity, NULL};
     result r;
 
+    atomic_store(&token->held, false);
     if (token->pin == NULL)
-        return error_set(err, ERROR_PIN, "no PIN source is set");
+        return ERROR_NONE;
     if (!token_slot(token, &slot))
         return error_set(err, ERROR_TOKEN, "the token is absent");
     key.source = pin_source_text(token->pin);
@@ -332,6 +344,40 @@ result login_clear(struct token *token, struct error *err)
     (void)pthread_mutex_lock(&token->login_mutex);
     r = guard_clear(&key, err);
     token->login_refused = r == ERROR_NONE ? false : token->login_refused;
+    (void)pthread_mutex_unlock(&token->login_mutex);
+    return r;
+}
+
+/* C_Logout makes handles of private objects invalid (PKCS#11 v3.0 5.6.9), so a new generation of sessions begins. */
+static result log_out(struct token *token, struct error *err)
+{
+    unsigned long generation = session_pool_generation(token->pool);
+    struct session session;
+    CK_RV rv;
+    result r;
+
+    if (!session_pool_logged_in(token->pool, generation))
+        return ERROR_NONE;
+    r = session_checkout(token->pool, LOCK_WAIT_MS, &session, err);
+    if (r != ERROR_NONE) {
+        (void)session_pool_lost(token->pool, generation, false); /* closing all of them logs out too */
+        return r;
+    }
+    rv = MODULE_CALL(session.module, C_Logout, session.handle);
+    (void)session_pool_lost(token->pool, session.generation, false);
+    session_checkin(token->pool, &session, false);
+    if (rv == CKR_OK || rv == CKR_USER_NOT_LOGGED_IN || rv_is_loss(rv))
+        return ERROR_NONE;
+    return rv_error(err, ERROR_TOKEN, rv, "C_Logout");
+}
+
+result login_lock(struct token *token, struct error *err)
+{
+    result r;
+
+    atomic_store(&token->held, true);
+    (void)pthread_mutex_lock(&token->login_mutex);
+    r = log_out(token, err);
     (void)pthread_mutex_unlock(&token->login_mutex);
     return r;
 }

@@ -17,7 +17,17 @@ MUST_USE result login_user(struct token *token, const struct session *session, s
 /* C_Login(CKU_CONTEXT_SPECIFIC) for the operation that C_SignInit has begun in this session. Errors as above. */
 MUST_USE result login_context(struct token *token, const struct session *session, struct error *err);
 
-/* A person allows one more attempt of this token's PIN source. */
+/*
+ * A person allows logins again: ends login_lock(), and allows one more attempt of this token's PIN source if there is
+ * one. ERROR_TOKEN: the token was never seen, so that there is no record to clear; ERROR_PIN: that cannot be recorded.
+ */
 MUST_USE result login_clear(struct token *token, struct error *err);
+
+/*
+ * A person wants this token to be used no more: log out, and fail with ERROR_PIN whatever needs a session from here
+ * on, until login_clear(). ERROR_TOKEN: C_Logout failed; the lock stands even so. Any thread; waits while another one
+ * logs in.
+ */
+MUST_USE result login_lock(struct token *token, struct error *err);
 
 #endif

@@ -90,8 +90,11 @@ static struct token *allocate(const struct token_config *config, struct error *e
     }
     token->pool = session_pool_new(err);
     token->state_directory = config->state_directory == NULL ? NULL : strdup(config->state_directory);
-    if (token->pool == NULL || (config->state_directory != NULL && token->state_directory == NULL)) {
+    token->unlock_command = strdup(config->unlock_command == NULL ? "tokentls unlock" : config->unlock_command);
+    if (token->pool == NULL || token->unlock_command == NULL ||
+        (config->state_directory != NULL && token->state_directory == NULL)) {
         session_pool_free(token->pool);
+        free(token->unlock_command);
         free(token->state_directory);
         free(token);
         return NULL;
@@ -166,6 +169,7 @@ void token_free(struct token *token)
     (void)pthread_mutex_destroy(&token->login_mutex);
     (void)pthread_mutex_destroy(&token->state_mutex);
     uri_free(token->uri);
+    free(token->unlock_command);
     free(token->state_directory);
     free(token);
 }

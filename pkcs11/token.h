@@ -37,6 +37,7 @@ struct token_config {
     const char *state_directory; /* of the login guard; created if missing; must not be NULL when pin is set */
     unsigned sessions;           /* size of the session pool; 0: from ulMaxSessionCount, at most 8 */
     bool require_hardware;
+    const char *unlock_command; /* what a person types to allow one more login; NULL: "tokentls unlock" */
 };
 
 /*

@@ -13,6 +13,7 @@
 #include "pkcs11/uri.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* What a slot scan found, and what the token is bound to. */
 struct token_slot {
@@ -32,6 +33,8 @@ struct token {
     unsigned sessions;
     bool require_hardware;
     struct session_pool *pool;
+    char *unlock_command; /* owned */
+    atomic_bool held;     /* locked by a person: no login, and nothing signed with one there is */
 
     pthread_mutex_t refresh_mutex; /* one scan at a time */
     pthread_mutex_t login_mutex;   /* one login at a time; guards login_refused, refusal */

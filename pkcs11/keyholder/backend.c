@@ -1,6 +1,7 @@
 #include "pkcs11/keyholder/backend.h"
 
 #include "base/clock.h"
+#include "pkcs11/login.h"
 #include "pkcs11/pin.h"
 #include "pkcs11/token.h"
 
@@ -16,6 +17,7 @@ struct backend {
     struct token *token; /* NULL until the module could be loaded */
     uint64_t open_again; /* CLOCK_MONOTONIC ms */
     struct error open_error;
+    bool locked; /* by a person */
 };
 
 struct backend *backend_new(const struct keyholder_config *config, int pin_descriptor, struct error *err)
@@ -27,6 +29,7 @@ struct backend *backend_new(const struct keyholder_config *config, int pin_descr
         return NULL;
     }
     backend->config = config;
+    backend->locked = config->locked;
     /* what is wrong here is announced like all that keeps the token from being used */
     if (config->pin_source != NULL &&
         pin_source_new(config->pin_source, pin_descriptor, &backend->pin, &backend->open_error) != ERROR_NONE)
@@ -66,7 +69,8 @@ static result open_token(struct backend *backend)
                                        .pin = backend->pin,
                                        .state_directory = config->state_directory,
                                        .sessions = config->sessions,
-                                       .require_hardware = requires_hardware(config)};
+                                       .require_hardware = requires_hardware(config),
+                                       .unlock_command = config->unlock_command};
     result res;
 
     if (clock_monotonic_ms() < backend->open_again)
@@ -75,6 +79,8 @@ static result open_token(struct backend *backend)
     res = token_open(&token, &backend->token, &backend->open_error);
     /* a wrong configuration does not get better by trying */
     backend->open_again = res == ERROR_CONFIG ? CLOCK_NEVER : clock_deadline(OPEN_AGAIN_MS);
+    if (res == ERROR_NONE && backend->locked)
+        (void)!login_lock(backend->token, NULL); /* nobody has logged in yet: nothing can fail */
     return res;
 }
 
@@ -94,6 +100,16 @@ static unsigned threads(void *self)
     struct backend *backend = self;
 
     return backend->token == NULL ? 1 : token_threads(backend->token);
+}
+
+static result order(void *self, enum keyholder_order what, struct error *err)
+{
+    struct backend *backend = self;
+
+    backend->locked = what == KEYHOLDER_ORDER_LOCK;
+    if (backend->token == NULL)
+        return ERROR_NONE;
+    return backend->locked ? login_lock(backend->token, err) : login_clear(backend->token, err);
 }
 
 static result find_key(void *self, const struct keyholder_identity_config *identity, void **ret_key, struct error *err)
@@ -124,6 +140,7 @@ static result sign(void *key, const struct keyring_request *request, struct toke
 
 const struct keyring_token_ops backend_ops = {.refresh = refresh,
                                               .threads = threads,
+                                              .order = order,
                                               .find_key = find_key,
                                               .key_free = key_free,
                                               .key_info = key_info,

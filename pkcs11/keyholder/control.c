@@ -71,7 +71,8 @@ char *control_encode_config(const struct keyholder_config *config, int pin_descr
               add_number(object, "poll-ms", config->poll_ms) && add_text(object, "log-level", config->log_level) &&
               add_bool(object, "log-json", config->log_json) &&
               add_bool(object, "log-priorities", config->log_priorities) &&
-              add_bool(object, "allow-login", config->allow_login) && add_identities(object, config);
+              add_bool(object, "allow-login", config->allow_login) && add_bool(object, "locked", config->locked) &&
+              add_text(object, "unlock-command", config->unlock_command) && add_identities(object, config);
 
     return print_and_delete(object, ok);
 }
@@ -83,11 +84,23 @@ char *control_encode_link(void)
     return print_and_delete(object, add_text(object, "type", "link"));
 }
 
+char *control_encode_order(enum keyholder_order order, uint64_t number)
+{
+    cJSON *object = cJSON_CreateObject();
+    bool ok = add_text(object, "type", order == KEYHOLDER_ORDER_LOCK ? "lock" : "clear") &&
+              add_number(object, "number", number);
+
+    return print_and_delete(object, ok);
+}
+
 char *control_encode_event(const struct keyholder_event *event)
 {
     cJSON *object = cJSON_CreateObject();
-    bool hung = event->kind == KEYHOLDER_EVENT_HUNG;
-    bool ok = add_text(object, "type", hung ? "hung" : "state") && add_text(object, "identity", event->identity) &&
+    const char *type = event->kind == KEYHOLDER_EVENT_HUNG   ? "hung"
+                       : event->kind == KEYHOLDER_EVENT_DONE ? "done"
+                                                             : "state";
+    bool ok = add_text(object, "type", type) && add_number(object, "number", event->number) &&
+              add_text(object, "identity", event->identity) &&
               add_text(object, "state", token_state_name((enum token_state)event->state)) &&
               add_text(object, "category", error_category_name(event->category)) &&
               add_text(object, "text", event->text);
@@ -190,6 +203,8 @@ static bool decode_config(cJSON *tree, struct control_config *ret)
     config->log_json = get_bool(tree, "log-json", &ok);
     config->log_priorities = get_bool(tree, "log-priorities", &ok);
     config->allow_login = get_bool(tree, "allow-login", &ok);
+    config->locked = get_bool(tree, "locked", &ok);
+    config->unlock_command = get_text(tree, "unlock-command", 2 * PATH_LENGTH_MAX, &ok);
     ret->pin_descriptor = -1;
     if (cJSON_GetObjectItemCaseSensitive(tree, "pin-descriptor") != NULL)
         ret->pin_descriptor = (int)get_number(tree, "pin-descriptor", 1024, &ok);
@@ -215,6 +230,15 @@ result control_decode_request(const void *data, size_t length, enum control_requ
     bool ok = true;
     const char *type = get_text(tree, "type", KEYHOLDER_NAME_MAX, &ok);
 
+    if (type != NULL && (strcmp(type, "clear") == 0 || strcmp(type, "lock") == 0)) {
+        config.number = get_number(tree, "number", NUMBER_MAX, &ok);
+        *ret = strcmp(type, "lock") == 0 ? CONTROL_LOCK : CONTROL_CLEAR;
+        cJSON_Delete(tree);
+        if (!ok || config.number == 0)
+            return error_set(err, ERROR_PROTOCOL, "an order without a number");
+        *ret_config = config;
+        return ERROR_NONE;
+    }
     if (type != NULL && strcmp(type, "link") == 0) {
         cJSON_Delete(tree);
         *ret = CONTROL_LINK;
@@ -223,7 +247,8 @@ result control_decode_request(const void *data, size_t length, enum control_requ
     config.tree = tree;
     if (type == NULL || strcmp(type, "config") != 0 || !decode_config(tree, &config)) {
         control_config_free(&config);
-        return error_set(err, ERROR_PROTOCOL, "control message of %zu bytes is neither CONFIG nor LINK", length);
+        return error_set(err, ERROR_PROTOCOL, "control message of %zu bytes is neither CONFIG nor LINK nor an order",
+                         length);
     }
     *ret_config = config;
     *ret = CONTROL_CONFIG;
@@ -263,8 +288,11 @@ result control_decode_event(const void *data, size_t length, struct keyholder_ev
 
     if (type != NULL && strcmp(type, "hung") == 0)
         event.kind = KEYHOLDER_EVENT_HUNG;
+    else if (type != NULL && strcmp(type, "done") == 0)
+        event.kind = KEYHOLDER_EVENT_DONE;
     else if (type == NULL || strcmp(type, "state") != 0)
         ok = false;
+    event.number = get_number(tree, "number", NUMBER_MAX, &ok);
     ok = ok && find_state(get_text(tree, "state", KEYHOLDER_NAME_MAX, &ok), &event.state) &&
          find_category(get_text(tree, "category", KEYHOLDER_NAME_MAX, &ok), &event.category);
     if (ok) {

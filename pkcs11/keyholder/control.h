@@ -14,25 +14,28 @@
 #define CONTROL_DESCRIPTOR 3
 #define CONTROL_PIN_DESCRIPTOR 4 /* read end of a pipe that holds the PIN; only when there is one */
 
-/* A decoded CONFIG; owns everything `config` points to. */
+/* A decoded CONFIG; owns everything `config` points to. Of an order, its number only. */
 struct control_config {
     struct keyholder_config config;
+    uint64_t number;
     int pin_descriptor; /* -1: none */
     void *tree;
     struct keyholder_identity_config *identities;
 };
 
-enum control_request { CONTROL_CONFIG, CONTROL_LINK };
+enum control_request { CONTROL_CONFIG, CONTROL_LINK, CONTROL_CLEAR, CONTROL_LOCK };
 
 /* Encoders: malloc'ed text that the caller frees, or NULL when memory is exhausted. module_environment is left out. */
 char *control_encode_config(const struct keyholder_config *config, int pin_descriptor);
 char *control_encode_link(void);
-/* kind: KEYHOLDER_EVENT_STATE or KEYHOLDER_EVENT_HUNG. */
+/* order: CLEAR or LOCK. */
+char *control_encode_order(enum keyholder_order order, uint64_t number);
+/* kind: KEYHOLDER_EVENT_STATE, KEYHOLDER_EVENT_HUNG or KEYHOLDER_EVENT_DONE. */
 char *control_encode_event(const struct keyholder_event *event);
 
 /*
  * Decode what a supervisor sends (`data` need not be terminated). CONTROL_CONFIG fills *ret_config (owned by the
- * caller, control_config_free()). ERROR_PROTOCOL for anything that is not exactly one of the two.
+ * caller, control_config_free()). ERROR_PROTOCOL for anything that is not exactly one of them.
  */
 MUST_USE result control_decode_request(const void *data, size_t length, enum control_request *ret,
                                        struct control_config *ret_config, struct error *err);

@@ -199,6 +199,11 @@ void keyring_look(struct keyring *keyring)
     }
 }
 
+result keyring_order(struct keyring *keyring, enum keyholder_order order, struct error *err)
+{
+    return keyring->config.ops->order(keyring->config.token, order, err);
+}
+
 static bool same_condition(const struct condition *a, const struct condition *b)
 {
     return a->state == b->state && a->reason.category == b->reason.category &&

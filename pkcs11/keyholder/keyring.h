@@ -27,6 +27,7 @@ struct keyring_request {
 struct keyring_token_ops {
     enum token_state (*refresh)(void *token, struct error *why);
     unsigned (*threads)(void *token);
+    result (*order)(void *token, enum keyholder_order order, struct error *err); /* login_clear(), login_lock() */
     result (*find_key)(void *token, const struct keyholder_identity_config *identity, void **ret_key,
                        struct error *err);
     void (*key_free)(void *key);
@@ -60,6 +61,9 @@ size_t keyring_count(const struct keyring *keyring);
  */
 void keyring_look(struct keyring *keyring);
 bool keyring_publish(struct keyring *keyring);
+
+/* Carry out CLEAR or LOCK. Blocks as keyring_look(), by the same thread, which looks afterwards. */
+MUST_USE result keyring_order(struct keyring *keyring, enum keyholder_order order, struct error *err);
 
 /* Signing threads the token bears, as of the last look; at least 1. */
 unsigned keyring_threads(const struct keyring *keyring);

@@ -30,11 +30,12 @@ struct server {
     struct server_config config;
     struct signers signers; /* with the lock of it all */
     struct link *links[SERVER_LINKS_MAX];
-    size_t n_links;     /* changed by the reader only */
-    uint64_t *reported; /* the version of each identity the supervisor was told */
-    uint8_t *received;  /* KEYHOLDER_MESSAGE_MAX bytes; the reader's */
-    bool ended;         /* the reader's: the supervisor is gone */
-    int status;         /* the reader's: of server_run() */
+    size_t n_links;          /* changed by the reader only */
+    uint64_t *reported;      /* the version of each identity the supervisor was told */
+    uint8_t *received;       /* KEYHOLDER_MESSAGE_MAX bytes; the reader's */
+    uint64_t reported_order; /* the last one the supervisor was told the end of */
+    bool ended;              /* the reader's: the supervisor is gone */
+    int status;              /* the reader's: of server_run() */
 };
 
 struct server *server_new(const struct server_config *config, struct error *err)
@@ -168,6 +169,29 @@ static void report_states(struct server *server)
     }
 }
 
+/* After the states that came of it. */
+static void report_order(struct server *server)
+{
+    struct keyholder_event event = {.kind = KEYHOLDER_EVENT_DONE};
+
+    lock(server);
+    event.number = server->signers.done_number;
+    event.category = server->signers.done_outcome.category;
+    (void)snprintf(event.text, sizeof(event.text), "%s", server->signers.done_outcome.text);
+    unlock(server);
+    if (event.number != server->reported_order && report(server, &event))
+        server->reported_order = event.number;
+}
+
+static void take_order(struct server *server, enum keyholder_order order, uint64_t number)
+{
+    log_notice(order == KEYHOLDER_ORDER_LOCK ? "locked by a person" : "unlocked by a person",
+               LOG_TEXT("identity", keyring_name(server->signers.keyring, 0)));
+    lock(server);
+    signers_order(&server->signers, order, number);
+    unlock(server);
+}
+
 static void add_link(struct server *server, int fd)
 {
     struct error err = ERROR_INIT;
@@ -210,12 +234,19 @@ static void read_control(struct server *server)
     }
     if (status == PACKET_OK &&
         control_decode_request(server->received, packet.length, &request, &config, &err) == ERROR_NONE) {
+        uint64_t number = config.number;
+        bool is_order = request == CONTROL_CLEAR || request == CONTROL_LOCK;
+
         control_config_free(&config);
+        if (is_order && packet.descriptor < 0) {
+            take_order(server, request == CONTROL_LOCK ? KEYHOLDER_ORDER_LOCK : KEYHOLDER_ORDER_CLEAR, number);
+            return;
+        }
         if (request == CONTROL_LINK && packet.descriptor >= 0) {
             add_link(server, packet.descriptor);
             return;
         }
-        (void)error_set(&err, ERROR_PROTOCOL, "a second CONFIG, or a LINK without a descriptor");
+        (void)error_set(&err, ERROR_PROTOCOL, "a second CONFIG, a LINK without a descriptor, or an order with one");
     }
     if (status == PACKET_OK && packet.descriptor >= 0)
         (void)close(packet.descriptor);
@@ -418,6 +449,7 @@ static void turn(struct server *server)
     check_hang(server);
     flush_links(server);
     report_states(server);
+    report_order(server);
 }
 
 int server_run(struct server *server)

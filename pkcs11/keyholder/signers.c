@@ -189,6 +189,15 @@ static void wait_for_turn(struct signers *signers, uint64_t due)
         pthread_cond_wait(&signers->turn, &signers->lock);
 }
 
+/* Without the lock. */
+static void look(struct signers *signers, enum keyholder_order order, struct error *outcome)
+{
+    if (order != KEYHOLDER_ORDER_NONE && keyring_order(signers->keyring, order, outcome) != ERROR_NONE)
+        log_warning("an order failed", LOG_TEXT("order", order == KEYHOLDER_ORDER_LOCK ? "lock" : "unlock"),
+                    LOG_TEXT("reason", outcome->text));
+    keyring_look(signers->keyring);
+}
+
 static void *looker_main(void *arg)
 {
     struct signers *signers = arg;
@@ -196,14 +205,23 @@ static void *looker_main(void *arg)
     pthread_mutex_lock(&signers->lock);
     signers->look_wanted = true;
     while (!signers->stopping) {
+        enum keyholder_order order = signers->order;
+        uint64_t number = signers->order_number;
+        struct error outcome = ERROR_INIT;
+
+        signers->order = KEYHOLDER_ORDER_NONE;
         signers->looking = true;
         signers->look_limit = clock_deadline(signers->look_timeout_ms);
         signers->look_wanted = false;
         pthread_mutex_unlock(&signers->lock);
-        keyring_look(signers->keyring);
+        look(signers, order, &outcome);
         pthread_mutex_lock(&signers->lock);
         signers->looking = false;
-        if (keyring_publish(signers->keyring))
+        if (order != KEYHOLDER_ORDER_NONE) {
+            signers->done_number = number;
+            signers->done_outcome = outcome;
+        }
+        if (keyring_publish(signers->keyring) || order != KEYHOLDER_ORDER_NONE)
             wake_reader(signers);
         add_threads(signers);
         pthread_cond_broadcast(&signers->work);
@@ -236,6 +254,14 @@ result signers_start(struct signers *signers, struct error *err)
 void signers_wake(struct signers *signers)
 {
     pthread_cond_signal(&signers->work);
+}
+
+void signers_order(struct signers *signers, enum keyholder_order order, uint64_t number)
+{
+    signers->order = order;
+    signers->order_number = number;
+    signers->look_wanted = true;
+    pthread_cond_broadcast(&signers->turn);
 }
 
 void signers_stop(struct signers *signers)

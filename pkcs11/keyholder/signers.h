@@ -44,6 +44,9 @@ struct signers {
     bool looking;
     bool look_wanted; /* at once, or as soon as a signature has ended */
     uint64_t look_limit;
+    enum keyholder_order order;         /* for the looking thread */
+    uint64_t order_number, done_number; /* of the last order given; of the last that is over */
+    struct error done_outcome;
     bool stopping;
 };
 
@@ -52,6 +55,9 @@ MUST_USE result signers_start(struct signers *signers, struct error *err);
 
 /* With the lock held: a request was queued. */
 void signers_wake(struct signers *signers);
+
+/* With the lock held: have the looking thread carry it out and look at once. */
+void signers_order(struct signers *signers, enum keyholder_order order, uint64_t number);
 
 /* Ask all threads to end after what they do now. Without the lock. */
 void signers_stop(struct signers *signers);

@@ -331,6 +331,12 @@ result keyholder_link(const struct keyholder_process *process, int *ret_fd, stru
     return res;
 }
 
+result keyholder_give_order(const struct keyholder_process *process, enum keyholder_order order, uint64_t number,
+                            struct error *err)
+{
+    return send_text(process->control, control_encode_order(order, number), -1, err);
+}
+
 bool keyholder_next_event(const struct keyholder_process *process, struct keyholder_event *ret)
 {
     /* a report is a reason and a name, escaped at the worst */

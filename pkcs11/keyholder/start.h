@@ -44,8 +44,10 @@ struct keyholder_config {
     const char *log_level;    /* passed on; NULL: info */
     bool log_json;
     bool log_priorities;
-    bool allow_login; /* LIST: log in to see private objects */
-    uint64_t poll_ms; /* look for the token this often; 0: KEYHOLDER_POLL_MS */
+    bool allow_login;           /* LIST: log in to see private objects */
+    uint64_t poll_ms;           /* look for the token this often; 0: KEYHOLDER_POLL_MS */
+    bool locked;                /* by a person: no login before KEYHOLDER_ORDER_CLEAR */
+    const char *unlock_command; /* what a person types for that, for messages; NULL: "tokentls unlock" */
 };
 
 #define KEYHOLDER_POLL_MS 1000
@@ -90,16 +92,32 @@ MUST_USE result keyholder_link(const struct keyholder_process *process, int *ret
 /* As keyholder_link(), for a socket pair made elsewhere: passes `fd` (the keyholder's end, stays the caller's). */
 MUST_USE result keyholder_pass_link(const struct keyholder_process *process, int fd, struct error *err);
 
+/* What a person wants of a token, and with it of all identities of its keyholder. */
+enum keyholder_order {
+    KEYHOLDER_ORDER_NONE,
+    KEYHOLDER_ORDER_CLEAR, /* allow (one more) login, and look at the token at once */
+    KEYHOLDER_ORDER_LOCK   /* log out, and no login before CLEAR */
+};
+
+/*
+ * Give an order. KEYHOLDER_EVENT_DONE names the number when it and a look at the token are over; of several orders
+ * that are waiting only the last is carried out. ERROR_IO: the keyholder has ended or does not read.
+ */
+MUST_USE result keyholder_give_order(const struct keyholder_process *process, enum keyholder_order order,
+                                     uint64_t number, struct error *err);
+
 /* What a keyholder reports on its control socket. */
 enum keyholder_event_kind {
     KEYHOLDER_EVENT_STATE, /* token state changed; also the first report after start */
     KEYHOLDER_EVENT_HUNG,  /* a signature exceeded sign-timeout: kill and restart */
+    KEYHOLDER_EVENT_DONE,  /* an order, and all before it; `category` and `text` say whether it failed */
     KEYHOLDER_EVENT_GONE   /* the socket ended */
 };
 struct keyholder_event {
     enum keyholder_event_kind kind;
     int state;                    /* enum token_state of pkcs11/token.h */
     enum error_category category; /* of `text`; ERROR_NONE when ready */
+    uint64_t number;              /* DONE */
     char identity[64];
     char text[ERROR_TEXT_MAX];
 };

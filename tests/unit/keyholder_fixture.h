@@ -45,7 +45,7 @@ static struct {
     unsigned entered, left; /* signatures that have begun and ended */
     unsigned inside;        /* calls inside now, and the most there ever were */
     unsigned most_inside;
-    bool look_blocks;
+    bool look_blocks, order_fails;
     unsigned looks, finds;
     unsigned order[64]; /* first bytes of the hashes signed, in order */
     unsigned fail_next;
@@ -146,7 +146,25 @@ static inline result fake_sign(void *key, const struct keyring_request *request,
     return ERROR_NONE;
 }
 
+static inline result fake_order(void *token, enum keyholder_order order, struct error *err)
+{
+    result r = ERROR_NONE;
+
+    (void)token;
+    pthread_mutex_lock(&fake.lock);
+    enter();
+    fake.state = order == KEYHOLDER_ORDER_LOCK ? TOKEN_LOCKED : TOKEN_READY;
+    fake.why_category = ERROR_PIN;
+    (void)snprintf(fake.why, sizeof(fake.why), "locked by a person");
+    if (fake.order_fails)
+        r = error_set(err, ERROR_TOKEN, "C_Logout failed");
+    fake.inside--;
+    pthread_mutex_unlock(&fake.lock);
+    return r;
+}
+
 static const struct keyring_token_ops token_ops = {.refresh = fake_refresh,
+                                                   .order = fake_order,
                                                    .threads = fake_threads,
                                                    .find_key = fake_find_key,
                                                    .key_free = fake_key_free,
@@ -265,7 +283,7 @@ static inline int set_up(void **state)
     fake.key_missing = false;
     fake.gate = UINT32_MAX;
     fake.entered = fake.left = fake.inside = fake.most_inside = fake.looks = fake.finds = fake.fail_next = 0;
-    fake.look_blocks = false;
+    fake.look_blocks = fake.order_fails = false;
     memset(&run, 0, sizeof(run));
     run.config = (struct server_config){.keyring = {.ops = &token_ops,
                                                     .purpose = KEYHOLDER_PURPOSE_CLIENT,

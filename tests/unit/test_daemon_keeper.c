@@ -21,9 +21,9 @@ static struct {
     unsigned starts, n_delays;
     uint64_t delays[16];
     struct keyholder_start_options options; /* of the last start */
-    const struct keyholder_config *config;
-    struct loop_timer *timer; /* set and not fired */
-    uid_t uid;                /* what geteuid() says */
+    struct keyholder_config config;         /* a copy */
+    struct loop_timer *timer;               /* set and not fired */
+    uid_t uid;                              /* what geteuid() says */
 } fake;
 
 static void say(int fd, enum keyholder_event_kind kind, enum error_category category, const char *text)
@@ -80,7 +80,7 @@ static result fake_start(const struct keyholder_config *config, const struct key
 
     fake.starts++;
     fake.options = *options;
-    fake.config = config;
+    fake.config = *config;
     if (fake.behaviour == CANNOT_START)
         return error_set(err, ERROR_IO, "cannot start the keyholder: no such program");
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
@@ -125,6 +125,8 @@ static struct {
     struct keeper *keeper;
     struct secret *pin;
     unsigned n_started, n_states;
+    uint64_t done; /* number of the last order that was over */
+    struct error outcome;
     struct {
         enum error_category category;
         char identity[64], text[128];
@@ -148,7 +150,15 @@ static void on_state(void *arg, const char *identity, enum error_category catego
     heard.n_states++;
 }
 
-static const struct keeper_events events = {on_started, on_state};
+static void on_done(void *arg, const struct keeper *keeper, uint64_t number, const struct error *outcome)
+{
+    assert_ptr_equal(arg, &heard);
+    (void)keeper;
+    heard.done = number;
+    heard.outcome = *outcome;
+}
+
+static const struct keeper_events events = {on_started, on_state, on_done};
 
 static struct keeper_config base_config(void)
 {
@@ -236,7 +246,8 @@ static void test_serves(void **state)
     begin(SERVE, 0);
     assert_true(keeper_is_running(heard.keeper));
     assert_string_equal(keeper_definition(heard.keeper), heard.plan->groups.items[0].definition);
-    assert_ptr_equal(fake.config, &heard.plan->groups.items[0].config);
+    assert_ptr_equal(fake.config.identities, heard.plan->groups.items[0].config.identities);
+    assert_false(fake.config.locked);
     assert_ptr_equal(fake.options.pin, heard.pin);
     assert_int_equal(fake.options.uid, (uid_t)-1);
     assert_int_equal(fake.options.standard_output, -1);
@@ -323,6 +334,57 @@ static void test_no_start_after_a_pin_error(void **state)
     assert_int_equal(fd, -1);
 }
 
+/* An order to a process that has ended: CLEAR starts it, LOCK is told to the next one. */
+static void test_orders_without_a_process(void **state)
+{
+    struct keeper_identity identity;
+    struct error err = ERROR_INIT;
+    uint64_t number = 99;
+
+    (void)state;
+    begin(END, error_exit_status(ERROR_PIN));
+    await_end(heard.keeper->process.pid);
+    keeper_reap(heard.keeper);
+    keeper_identity(heard.keeper, 1, &identity);
+    assert_string_equal(identity.name, "b");
+    assert_string_equal(identity.state, "failed");
+    assert_int_equal(identity.category, ERROR_PIN);
+    assert_int_equal(keeper_give_order(heard.keeper, KEYHOLDER_ORDER_LOCK, &number, &err), ERROR_NONE);
+    assert_int_equal(number, 0); /* nothing to wait for */
+    assert_true(keeper_is_locked(heard.keeper));
+    assert_int_equal(fake.n_delays, 0);
+    fake.behaviour = SERVE;
+    assert_int_equal(keeper_give_order(heard.keeper, KEYHOLDER_ORDER_CLEAR, &number, &err), ERROR_NONE);
+    assert_int_equal(number, 1);
+    assert_int_equal(fake.n_delays, 1);
+    fire();
+    NET_UNTIL(heard.loop, heard.done == 1);
+    assert_int_equal(heard.outcome.category, ERROR_NONE);
+    assert_false(fake.config.locked);
+    assert_int_equal(keeper_restarts(heard.keeper), 1);
+    keeper_identity(heard.keeper, 0, &identity);
+    assert_int_equal(identity.category, ERROR_NONE);
+}
+
+/* Its end is the end of the order too, and the next process is told at once that it is locked. */
+static void test_order_ends_with_the_process(void **state)
+{
+    struct error err = ERROR_INIT;
+    uint64_t number = 0;
+
+    (void)state;
+    begin(SERVE, 0);
+    assert_int_equal(keeper_give_order(heard.keeper, KEYHOLDER_ORDER_LOCK, &number, &err), ERROR_NONE);
+    assert_int_equal(number, 1);
+    assert_int_equal(heard.done, 0);
+    assert_int_equal(kill(keeper_pid(heard.keeper), SIGKILL), 0);
+    REAP_UNTIL(heard.done == 1);
+    assert_int_equal(heard.outcome.category, ERROR_TOKEN);
+    fire();
+    NET_UNTIL(heard.loop, heard.n_started == 1);
+    assert_true(fake.config.locked);
+}
+
 static void test_hung_one_is_killed(void **state)
 {
     (void)state;
@@ -406,6 +468,8 @@ int main(void)
         TEST(test_user_of_others),
         TEST(test_starts_again_with_back_off),
         TEST(test_no_start_after_a_pin_error),
+        TEST(test_orders_without_a_process),
+        TEST(test_order_ends_with_the_process),
         TEST(test_hung_one_is_killed),
         TEST(test_closed_control),
         TEST(test_junk_on_control),

@@ -366,6 +366,8 @@ static void test_config_refused(void **state)
         "{\"type\":\"config\",\"version\":1,\"purpose\":\"client\",\"identities\":[],\"sign-timeout-ms\":1e300}",
         "{\"type\":\"config\",\"version\":1,\"purpose\":\"client\",\"identities\":[],\"log-json\":\"yes\"}",
         "{\"type\":\"config\",\"version\":1,\"purpose\":\"client\",\"identities\":[],\"pin-descriptor\":0}",
+        "{\"type\":\"config\",\"version\":1,\"purpose\":\"client\",\"identities\":[],\"locked\":1}",
+        "{\"type\":\"clears\",\"number\":1}",
     };
     struct control_config got;
     enum control_request request;
@@ -376,6 +378,31 @@ static void test_config_refused(void **state)
         if (control_decode_request(wrong[i], strlen(wrong[i]), &request, &got, &err) != ERROR_PROTOCOL)
             fail_msg("accepted: %s", wrong[i]);
         assert_non_null(strstr(err.text, "neither CONFIG nor LINK"));
+    }
+}
+
+static void test_orders(void **state)
+{
+    static const char *const wrong[] = {"{\"type\":\"clear\"}", "{\"type\":\"lock\",\"number\":0}",
+                                        "{\"type\":\"lock\",\"number\":-1}", "{\"type\":\"lock\",\"number\":\"1\"}"};
+    struct control_config got;
+    enum control_request request = CONTROL_LINK;
+    struct error err = ERROR_INIT;
+    char *text = control_encode_order(KEYHOLDER_ORDER_LOCK, 41);
+
+    (void)state;
+    assert_int_equal(control_decode_request(text, strlen(text), &request, &got, NULL), ERROR_NONE);
+    assert_int_equal(request, CONTROL_LOCK);
+    assert_int_equal(got.number, 41);
+    free(text);
+    text = control_encode_order(KEYHOLDER_ORDER_CLEAR, 42);
+    assert_int_equal(control_decode_request(text, strlen(text), &request, &got, NULL), ERROR_NONE);
+    assert_int_equal(request, CONTROL_CLEAR);
+    assert_int_equal(got.number, 42);
+    free(text);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(control_decode_request(wrong[i], strlen(wrong[i]), &request, &got, &err), ERROR_PROTOCOL);
+        assert_non_null(strstr(err.text, "without a number"));
     }
 }
 
@@ -450,11 +477,17 @@ static void test_packet_descriptors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_largest_identity),
-        cmocka_unit_test(test_bounds),         cmocka_unit_test(test_contradictions),
-        cmocka_unit_test(test_exact),          cmocka_unit_test(test_text_with_nul),
-        cmocka_unit_test(test_config),         cmocka_unit_test(test_config_refused),
-        cmocka_unit_test(test_events),         cmocka_unit_test(test_packet_descriptors),
+        cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_largest_identity),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_contradictions),
+        cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_text_with_nul),
+        cmocka_unit_test(test_config),
+        cmocka_unit_test(test_config_refused),
+        cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_packet_descriptors),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -324,6 +324,41 @@ static void test_failure_makes_look(void **state)
     keyholder_client_free(worker.client);
 }
 
+/* The end of an order comes after the state that it has led to, at once, and worker and supervisor hear of it. */
+static void test_orders(void **state)
+{
+    struct worker worker;
+    struct keyholder_event event;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    run.config.poll_ms = 3600000;
+    start();
+    next_event(&event);
+    assert_int_equal(event.state, TOKEN_READY);
+    join_worker(&worker);
+    assert_int_equal(keyholder_give_order(&run.process, KEYHOLDER_ORDER_LOCK, 7, &err), ERROR_NONE);
+    next_event(&event);
+    assert_int_equal(event.kind, KEYHOLDER_EVENT_STATE);
+    assert_int_equal(event.state, TOKEN_LOCKED);
+    assert_string_equal(event.text, "locked by a person");
+    next_event(&event);
+    assert_int_equal(event.kind, KEYHOLDER_EVENT_DONE);
+    assert_int_equal(event.number, 7);
+    assert_int_equal(event.category, ERROR_NONE);
+    PUMP_UNTIL(&worker, worker.state == TOKEN_LOCKED);
+    fake.order_fails = true;
+    assert_int_equal(keyholder_give_order(&run.process, KEYHOLDER_ORDER_CLEAR, 8, &err), ERROR_NONE);
+    next_event(&event);
+    assert_int_equal(event.state, TOKEN_READY);
+    next_event(&event);
+    assert_int_equal(event.kind, KEYHOLDER_EVENT_DONE);
+    assert_int_equal(event.number, 8);
+    assert_int_equal(event.category, ERROR_TOKEN);
+    assert_string_equal(event.text, "C_Logout failed");
+    keyholder_client_free(worker.client);
+}
+
 static void test_hang(void **state)
 {
     struct worker worker;
@@ -382,6 +417,7 @@ int main(void)
         CASE(test_absent_and_back),
         CASE(test_key_missing),
         CASE(test_failure_makes_look),
+        CASE(test_orders),
         CASE(test_hang),
         CASE(test_look_hangs),
     };

@@ -182,6 +182,7 @@ struct open_options {
     struct pin_source *pin;
     unsigned sessions;
     bool serial, require_hardware;
+    const char *unlock_command;
 };
 
 static struct token *open_token(const struct open_options *options)
@@ -190,7 +191,8 @@ static struct token *open_token(const struct open_options *options)
     struct token_config config = {.uri = options->uri,
                                   .pin = options->pin,
                                   .sessions = options->sessions,
-                                  .require_hardware = options->require_hardware};
+                                  .require_hardware = options->require_hardware,
+                                  .unlock_command = options->unlock_command};
     struct error err = ERROR_INIT;
     struct module *module;
     struct token *token;
@@ -451,7 +453,7 @@ static void cleared_by_a_person(void **state)
     token = open_token(&(struct open_options){.uri = "pkcs11:token=one", .pin = pin});
     assert_int_equal(token_refresh(token, &err), TOKEN_LOCKED);
     assert_int_equal(token_refresh(token, &err), TOKEN_LOCKED);
-    assert_non_null(strstr(err.text, "unlock"));
+    assert_non_null(strstr(err.text, "correct it, then run: tokentls unlock"));
     assert_int_equal(logins, 1);
     token_free(token);
     pin_source_free(pin);
@@ -464,6 +466,35 @@ static void cleared_by_a_person(void **state)
     assert_int_equal(login_clear(token, &err), ERROR_NONE);
     assert_int_equal(token_refresh(token, &err), TOKEN_READY);
     assert_int_equal(logins, 2);
+    token_free(token);
+    pin_source_free(pin);
+}
+
+/* Locked by a person: logged out, and no signature and no login until it is cleared; then old keys work again. */
+static void locked_by_a_person(void **state)
+{
+    struct pin_source *pin = pin_file("pin");
+    struct token *token = open_token(
+        &(struct open_options){.uri = "pkcs11:token=one", .pin = pin, .unlock_command = "tokentls unlock k"});
+    struct token_key *key = find(token, "pkcs11:object=a");
+    struct token_signature signature;
+    struct error err = ERROR_INIT;
+    int before = logins;
+
+    (void)state;
+    assert_int_equal(login_lock(token, &err), ERROR_NONE);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(token_refresh(token, &err), TOKEN_LOCKED);
+        assert_string_equal(err.text, "locked by a person (to end that: tokentls unlock k)");
+        assert_int_equal(token_key_sign(key, 0x0403, (const uint8_t *)"m", 1, &signature, &err), ERROR_PIN);
+    }
+    assert_int_equal(login_lock(token, &err), ERROR_NONE); /* again: nothing more to do */
+    assert_int_equal(logins, before);
+    assert_int_equal(login_clear(token, &err), ERROR_NONE);
+    assert_int_equal(token_refresh(token, &err), TOKEN_READY);
+    assert_int_equal(logins, before + 1);
+    assert_int_equal(token_key_sign(key, 0x0403, (const uint8_t *)"m", 1, &signature, &err), ERROR_NONE);
+    token_key_free(key);
     token_free(token);
     pin_source_free(pin);
 }
@@ -725,6 +756,7 @@ int main(void)
         TEST(session_count_shrinks_the_pool),
         TEST(wrong_pin_is_tried_once),
         TEST(cleared_by_a_person),
+        TEST(locked_by_a_person),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
