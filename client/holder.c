@@ -178,11 +178,12 @@ static result start_process(struct holder *holder, const struct holder_config *c
 {
     const struct keyholder_identity_config identity = {
         .name = NAME, .uri = config->uri, .certificate = config->certificate};
-    char state[STATE_PATH_MAX];
+    char state[STATE_PATH_MAX], unlock[STATE_PATH_MAX + 64];
     struct keyholder_config keyholder = {.purpose = KEYHOLDER_PURPOSE_CLIENT,
                                          .module = config->module,
                                          .pin_source = holder->has_pin_source ? config->pin_source : NULL,
                                          .state_directory = state,
+                                         .unlock_command = unlock,
                                          .identities = &identity,
                                          .n_identities = 1,
                                          .sessions = 1,
@@ -194,6 +195,7 @@ static result start_process(struct holder *holder, const struct holder_config *c
 
     if (r != ERROR_NONE)
         return r;
+    (void)snprintf(unlock, sizeof(unlock), "tokentls unlock --state-directory %s", state);
     r = keyholder_take_pin(keyholder.pin_source, &pin, err);
     if (r != ERROR_NONE)
         return r;

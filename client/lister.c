@@ -36,11 +36,12 @@ static result start_lane(struct lane *lane, const struct lister_config *config, 
                          struct error *err)
 {
     const struct keyholder_identity_config wanted = {.name = "list", .uri = config->uri};
-    char state[STATE_PATH_MAX] = "";
+    char state[STATE_PATH_MAX] = "", unlock[STATE_PATH_MAX + 64];
     const struct keyholder_config keyholder = {.purpose = KEYHOLDER_PURPOSE_LIST,
                                                .module = lane->module,
                                                .pin_source = config->pin_source,
                                                .state_directory = state,
+                                               .unlock_command = unlock,
                                                .identities = &wanted,
                                                .n_identities = config->uri != NULL ? 1 : 0,
                                                .allow_login = config->pin_source != NULL,
@@ -51,6 +52,7 @@ static result start_lane(struct lane *lane, const struct lister_config *config, 
 
     if (r != ERROR_NONE)
         return r;
+    (void)snprintf(unlock, sizeof(unlock), "tokentls unlock --state-directory %s", state);
     if (pipe2(pipe_fds, O_CLOEXEC) != 0)
         return error_set_errno(err, errno, "pipe");
     options.standard_output = pipe_fds[1];

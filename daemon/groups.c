@@ -2,6 +2,7 @@
 
 #include "base/buffer.h"
 #include "base/text.h"
+#include "daemon/control_order.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -142,6 +143,22 @@ static bool start_group(const struct settings *settings, enum keyholder_purpose 
     return group->identities != NULL && group->members != NULL;
 }
 
+/* What to type when this group's token is withheld or locked; the text belongs to the group. */
+static bool add_unlock_command(const struct settings *settings, struct groups_one *group)
+{
+    const char *socket = settings->control.socket;
+    const char *name = group->identities[0].name;
+
+    if (socket == NULL)
+        group->unlock_command = text_format("tokentls unlock --state-directory %s", settings->global->state_directory);
+    else if (strcmp(socket, CONTROL_ORDER_SOCKET) == 0)
+        group->unlock_command = text_format("tokentls unlock %s", name);
+    else
+        group->unlock_command = text_format("tokentls unlock --socket %s %s", socket, name);
+    group->config.unlock_command = group->unlock_command;
+    return group->unlock_command != NULL;
+}
+
 static void join_group(struct groups_one *group, const struct settings_identity *identity, struct config_errors *errors)
 {
     const struct settings_identity *first =
@@ -238,8 +255,10 @@ result groups_make(const struct settings *settings, enum keyholder_purpose purpo
     }
     r = ERROR_NONE;
     for (size_t i = 0; i < ret->n && r == ERROR_NONE; i++)
-        r = keys[i] != NULL && define(&ret->items[i], keys[i], settings->global->keyholder_user) ? ERROR_NONE
-                                                                                                 : ERROR_INTERNAL;
+        r = keys[i] != NULL && add_unlock_command(settings, &ret->items[i]) &&
+                    define(&ret->items[i], keys[i], settings->global->keyholder_user)
+                ? ERROR_NONE
+                : ERROR_INTERNAL;
 err0:
     for (size_t i = 0; keys != NULL && keys[i] != NULL; i++)
         free(keys[i]);
@@ -264,6 +283,7 @@ void groups_free(struct groups *groups)
         return;
     for (size_t i = 0; i < groups->n; i++) {
         free(groups->items[i].definition);
+        free(groups->items[i].unlock_command);
         free(groups->items[i].identities);
         free(groups->items[i].members);
     }

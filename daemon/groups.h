@@ -10,7 +10,8 @@
 
 struct groups_one {
     char *definition;               /* owned; equal text: the running keyholder serves the new configuration too */
-    struct keyholder_config config; /* strings belong to the settings */
+    struct keyholder_config config; /* strings belong to the settings, but for this one: */
+    char *unlock_command;           /* owned; config.unlock_command */
     struct keyholder_identity_config *identities; /* owned; config.identities */
     const struct settings_identity **members;     /* owned; parallel to identities */
 };

@@ -9,9 +9,29 @@ struct keepers_one {
     bool wanted; /* by a configuration that is in use */
 };
 
+/* A reload that changes a keyholder's definition does not end what a person has locked. */
+static bool was_locked(const struct keepers *keepers, const struct keeper_config *config)
+{
+    const struct groups_one *group = &config->plan->groups.items[config->group];
+
+    for (const struct keepers_one *one = keepers->items; one != NULL; one = one->next) {
+        for (size_t i = 0; i < keeper_identities(one->keeper) && keeper_is_locked(one->keeper); i++) {
+            struct keeper_identity locked;
+
+            keeper_identity(one->keeper, i, &locked);
+            for (size_t k = 0; k < group->config.n_identities; k++) {
+                if (strcmp(group->identities[k].name, locked.name) == 0)
+                    return true;
+            }
+        }
+    }
+    return false;
+}
+
 struct keeper *keepers_get(struct keepers *keepers, const struct keeper_config *config, struct error *err)
 {
     const char *definition = config->plan->groups.items[config->group].definition;
+    struct keeper_config fresh = *config;
     struct keepers_one *one;
 
     for (one = keepers->items; one != NULL; one = one->next) {
@@ -23,7 +43,8 @@ struct keeper *keepers_get(struct keepers *keepers, const struct keeper_config *
         (void)error_set(err, ERROR_INTERNAL, "out of memory");
         return NULL;
     }
-    one->keeper = keeper_new(config, err);
+    fresh.locked = was_locked(keepers, config);
+    one->keeper = keeper_new(&fresh, err);
     if (one->keeper == NULL) {
         free(one);
         return NULL;
@@ -66,4 +87,28 @@ void keepers_reap(struct keepers *keepers)
 {
     for (struct keepers_one *one = keepers->items; one != NULL; one = one->next)
         keeper_reap(one->keeper);
+}
+
+static bool can_be_used(const struct keeper *keeper, const char *identity)
+{
+    for (size_t i = 0; i < keeper_identities(keeper); i++) {
+        struct keeper_identity one;
+
+        keeper_identity(keeper, i, &one);
+        if (strcmp(one.name, identity) == 0)
+            return one.category == ERROR_NONE;
+    }
+    return false;
+}
+
+bool keepers_are_ready(const struct blueprint *plan, struct keeper *const *keepers)
+{
+    for (size_t i = 0; i < plan->settings->n_identities; i++) {
+        const struct settings_identity *identity = plan->settings->identities[i];
+        size_t group = groups_find(&plan->groups, identity->section->title);
+
+        if (identity->require_token && group < plan->groups.n && !can_be_used(keepers[group], identity->section->title))
+            return false;
+    }
+    return true;
 }

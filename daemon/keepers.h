@@ -20,6 +20,12 @@ void keepers_forget(struct keepers *keepers);
 void keepers_want(struct keepers *keepers, const struct keeper *keeper);
 void keepers_sweep(struct keepers *keepers);
 
+/*
+ * Whether the identities of `plan` with require-token can be used, by what their keyholders (by number of the group)
+ * have said. One that no service uses has no keyholder to wait for.
+ */
+MUST_USE bool keepers_are_ready(const struct blueprint *plan, struct keeper *const *keepers);
+
 /* After SIGCHLD: keeper_reap() for each. */
 void keepers_reap(struct keepers *keepers);
 

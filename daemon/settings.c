@@ -179,6 +179,21 @@ static void add_service(const struct config_section *section, struct config_erro
     check_listen(service, ret, errors);
 }
 
+static void check_control(const struct config_section *section, struct config_errors *errors, struct settings *ret)
+{
+    struct error err = ERROR_INIT;
+    char *text;
+
+    ret->control = *(const struct settings_control *)section->values;
+    ret->control.line = config_line(section, "socket");
+    if (ret->control.socket == NULL)
+        return;
+    text = text_format("unix:%s", ret->control.socket);
+    if (text == NULL || address_parse(text, ADDRESS_LISTEN, &ret->control.address, &err) != ERROR_NONE)
+        config_errors_add(errors, ret->control.line, "socket: %s", text == NULL ? "out of memory" : err.text);
+    free(text);
+}
+
 static void warn_idle(struct settings *settings, const struct config_section *section)
 {
     const struct config_schema *schema = section->schema;
@@ -225,6 +240,8 @@ void settings_collect(const struct config *config, const char *service, struct c
             add_identity(config, section, errors, ret);
         else if (section->schema == &settings_schema_log)
             ret->log = *(const struct settings_log *)section->values;
+        else if (section->schema == &settings_schema_control)
+            check_control(section, errors, ret);
         else if (strcmp(section->schema->name, service) == 0)
             add_service(section, errors, ret);
     }

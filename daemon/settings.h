@@ -60,6 +60,15 @@ struct settings_log {
     int level, format; /* indexes: error, warning, notice, info, debug; text, json */
 };
 
+/* Section control. */
+struct settings_control {
+    char *socket; /* path; NULL: no control socket */
+
+    /* Not options: */
+    struct address address;
+    unsigned line;
+};
+
 /* Top level. */
 struct settings_global {
     uint64_t workers; /* 0: auto */
@@ -76,7 +85,8 @@ struct settings {
     size_t n_services;
     const struct settings_global *global;
     struct settings_log log;
-    struct config_errors warnings; /* "FILE:LINE: ..."; to be logged once */
+    struct settings_control control; /* its text belongs to the configuration */
+    struct config_errors warnings;   /* "FILE:LINE: ..."; to be logged once */
 };
 
 extern const char *const settings_revocations[]; /* auto, required, prefer, off */

@@ -111,24 +111,24 @@ const struct config_schema settings_schema_log = {
     .help = "The log on standard error.",
 };
 
-struct later_section {
-    char *text;
-};
-
 static const struct config_option control_options[] = {
     {.name = "socket",
-     .type = CONFIG_TEXT,
-     .offset = offsetof(struct later_section, text),
-     .help = "Without effect yet."},
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct settings_control, socket),
+     .required = true,
+     .help = "Path of a UNIX socket, made with mode 0600. root and the daemon's own user may give orders."},
     {.name = NULL},
 };
 
 const struct config_schema settings_schema_control = {
     .name = "control",
-    .idle = true,
-    .size = sizeof(struct later_section),
+    .size = sizeof(struct settings_control),
     .options = control_options,
-    .help = "The socket of tokentls status, unlock, lock and reload. Without effect yet.",
+    .help = "The socket of tokentls status, unlock, lock and reload. Without this section there is none.",
+};
+
+struct later_section {
+    char *text;
 };
 
 static const struct config_option metrics_options[] = {

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/backoff.h"
+#include "daemon/commands.h"
 #include "daemon/generation.h"
 #include "daemon/keepers.h"
 #include "daemon/notify.h"
@@ -35,12 +36,12 @@ struct supervisor {
     struct sockets sockets;
     struct pins pins;
     struct keepers keepers;
+    struct commands *commands;
     struct running *current, *next, *draining;
-    const struct running *hearing;             /* of those that drain: the one that may still accept; or NULL */
-    struct backoff backoff;                    /* of the current network process */
-    bool token_ready[SETTINGS_IDENTITIES_MAX]; /* by number in the settings; during start-up */
-    bool announced;                            /* start-up is complete */
-    bool reloading, reload_again;              /* asked for while one is going on, or during start-up */
+    const struct running *hearing; /* of those that drain: the one that may still accept; or NULL */
+    struct backoff backoff;        /* of the current network process */
+    bool announced;                /* start-up is complete */
+    bool reloading, reload_again;  /* asked for while one is going on, or during start-up */
     bool stopping;
     int status;
 };
@@ -124,26 +125,11 @@ static void keeper_started(void *arg, struct keeper *keeper)
         link_keeper(one, keeper);
 }
 
-/* Whether the identities with require-token are ready. One that no service uses has no keyholder to wait for. */
-static bool tokens_are_ready(const struct supervisor *supervisor)
-{
-    const struct blueprint *plan = supervisor->current->plan;
-
-    for (size_t i = 0; i < plan->settings->n_identities; i++) {
-        const struct settings_identity *identity = plan->settings->identities[i];
-
-        if (identity->require_token && !supervisor->token_ready[i] &&
-            groups_find(&plan->groups, identity->section->title) < plan->groups.n)
-            return false;
-    }
-    return true;
-}
-
 static void announce(struct supervisor *supervisor)
 {
     if (supervisor->announced || supervisor->stopping || supervisor->current == NULL ||
         supervisor->current->generation == NULL || !generation_is_ready(supervisor->current->generation) ||
-        !tokens_are_ready(supervisor))
+        !keepers_are_ready(supervisor->current->plan, supervisor->current->keepers))
         return;
     supervisor->announced = true;
     generation_go(supervisor->current->generation);
@@ -166,7 +152,6 @@ static void keeper_state(void *arg, const char *identity, enum error_category ca
     for (size_t i = 0; i < settings->n_identities; i++) {
         if (strcmp(settings->identities[i]->section->title, identity) != 0)
             continue;
-        supervisor->token_ready[i] = category == ERROR_NONE;
         if (category != ERROR_NONE && settings->identities[i]->require_token) {
             log_error("an identity with require-token cannot be used", LOG_TEXT("identity", identity),
                       LOG_TEXT("reason", text));
@@ -179,10 +164,9 @@ static void keeper_state(void *arg, const char *identity, enum error_category ca
 
 static void keeper_done(void *arg, const struct keeper *keeper, uint64_t number, const struct error *outcome)
 {
-    (void)arg;
-    (void)keeper;
-    (void)number;
-    (void)outcome;
+    struct supervisor *supervisor = arg;
+
+    commands_order_done(supervisor->commands, keeper, number, outcome);
 }
 
 static const struct keeper_events keeper_events = {keeper_started, keeper_state, keeper_done};
@@ -246,6 +230,7 @@ static void reloaded(struct supervisor *supervisor)
 {
     supervisor->hearing = NULL;
     log_notice("reloaded", LOG_TEXT("config", supervisor->file));
+    commands_reload_ended(supervisor->commands, NULL);
     reload_ended(supervisor);
 }
 
@@ -255,6 +240,14 @@ static void generation_deaf(void *arg, struct generation *generation)
 
     if (supervisor->hearing != NULL && supervisor->hearing->generation == generation)
         reloaded(supervisor);
+}
+
+static void use(struct supervisor *supervisor, struct running *running)
+{
+    struct commands_view view = {.plan = running->plan, .listeners = running->listeners, .keepers = running->keepers};
+
+    supervisor->current = running;
+    commands_use(supervisor->commands, &view);
 }
 
 static void generation_ready(void *arg, struct generation *generation)
@@ -267,7 +260,7 @@ static void generation_ready(void *arg, struct generation *generation)
     if (running == supervisor->next) {
         struct running *old = supervisor->current;
 
-        supervisor->current = running;
+        use(supervisor, running);
         supervisor->next = NULL;
         loop_timer_clear(supervisor->restart);
         program_setup_log(supervisor->program, running->plan->settings);
@@ -321,6 +314,7 @@ static void reload_failed(struct supervisor *supervisor, const char *why)
     free_running(supervisor, supervisor->next);
     supervisor->next = NULL;
     sweep(supervisor);
+    commands_reload_ended(supervisor->commands, why);
     reload_ended(supervisor);
 }
 
@@ -402,7 +396,8 @@ static struct running *start_plan(struct supervisor *supervisor, struct blueprin
     if (running->keepers == NULL)
         (void)error_set(err, ERROR_INTERNAL, "out of memory");
     if (running->keepers == NULL || pins_take(&supervisor->pins, &plan->groups, err) != ERROR_NONE ||
-        sockets_acquire(&supervisor->sockets, plan, &running->listeners, err) != ERROR_NONE)
+        sockets_acquire(&supervisor->sockets, plan, &running->listeners, err) != ERROR_NONE ||
+        commands_prepare(supervisor->commands, plan, err) != ERROR_NONE)
         goto err0;
     for (size_t i = 0; i < plan->groups.n; i++) {
         running->keepers[i] = get_keeper(supervisor, plan, i, err);
@@ -430,9 +425,11 @@ static void reload(void *arg)
     if (supervisor->stopping || supervisor->reload_again)
         return;
     supervisor->reloading = true;
+    commands_reload_began(supervisor->commands);
     notify_send("RELOADING=1");
     if (blueprint_read(supervisor->program, supervisor->file, &errors, &plan, &err) != ERROR_NONE) {
         config_errors_log(&errors, LOG_LEVEL_ERROR);
+        commands_reload_errors(supervisor->commands, &errors);
         reload_failed(supervisor, err.text);
     } else {
         config_errors_log(&plan->settings->warnings, LOG_LEVEL_WARNING);
@@ -467,6 +464,7 @@ static void stop(struct supervisor *supervisor, int status)
         supervisor->stopping = true;
         supervisor->status = status;
         notify_send("STOPPING=1");
+        commands_close(supervisor->commands);
         loop_timer_clear(supervisor->restart);
         loop_timer_clear(supervisor->reload);
         free_running(supervisor, supervisor->next);
@@ -513,7 +511,11 @@ static void signalled(void *arg, int number)
 
 static result start_all(struct supervisor *supervisor, struct blueprint *plan, struct error *err)
 {
-    supervisor->loop = loop_new(err);
+    struct commands_config commands = {
+        .program = supervisor->program->name, .file = supervisor->file, .reload = reload, .arg = supervisor};
+    struct running *running;
+
+    supervisor->loop = commands.loop = loop_new(err);
     if (supervisor->loop == NULL)
         goto err0;
     supervisor->restart = loop_timer_new(supervisor->loop, restart, supervisor, err);
@@ -524,9 +526,15 @@ static result start_all(struct supervisor *supervisor, struct blueprint *plan, s
     if (confinement_forbid_dumps(err) != ERROR_NONE ||
         signals_catch(supervisor->loop, signalled, supervisor, err) != ERROR_NONE)
         goto err0;
+    supervisor->commands = commands_new(&commands, err);
+    if (supervisor->commands == NULL)
+        goto err0;
     backoff_started(&supervisor->backoff, clock_monotonic_ms());
-    supervisor->current = start_plan(supervisor, plan, err);
-    return supervisor->current == NULL ? err->category : ERROR_NONE;
+    running = start_plan(supervisor, plan, err);
+    if (running == NULL)
+        return err->category;
+    use(supervisor, running);
+    return ERROR_NONE;
 
 err0:
     blueprint_free(plan);
@@ -535,6 +543,8 @@ err0:
 
 static void release(struct supervisor *supervisor)
 {
+    commands_free(supervisor->commands);
+    supervisor->commands = NULL;
     free_running(supervisor, supervisor->next);
     free_running(supervisor, supervisor->current);
     while (supervisor->draining != NULL) {

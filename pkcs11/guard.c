@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/text.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -260,4 +262,88 @@ result guard_clear(const struct guard_key *key, struct error *err)
         r = as_pin(err);
     guard_end(guard);
     return r;
+}
+
+/* "NAME value" on a line of its own; a copy, "?" when there is none. */
+static char *member(const char *text, const char *name)
+{
+    const char *line = strstr(text, name);
+
+    return line == NULL ? strdup("?")
+                        : text_format("%.*s", (int)strcspn(line + strlen(name), "\n"), line + strlen(name));
+}
+
+/* The lines that say what a record belongs to are kept: they are all a person has to go by. */
+static result take_owner(struct guard *guard, struct error *err)
+{
+    struct file_content content;
+    result r = file_read(guard->path, RECORD_MAX, &content, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    guard->token = member((const char *)content.data, "\ntoken ");
+    guard->source = member((const char *)content.data, "\npin-source ");
+    file_content_free(&content);
+    return guard->token == NULL || guard->source == NULL ? error_set(err, ERROR_INTERNAL, "out of memory") : ERROR_NONE;
+}
+
+static result clear_record(struct guard *guard, guard_cleared_fn *cleared, void *arg, struct error *err)
+{
+    result r = take_lock(guard, err);
+
+    if (r == ERROR_NONE)
+        r = read_record(guard, err);
+    if (r != ERROR_NONE || guard->record != GUARD_FAILED)
+        return r;
+    r = take_owner(guard, err);
+    if (r == ERROR_NONE)
+        r = write_record(guard, record_names[GUARD_CLEARED], err);
+    if (r == ERROR_NONE)
+        cleared(arg, guard->token, guard->source);
+    return r;
+}
+
+static bool is_record(const char *name)
+{
+    const char *hash = text_after(name, "pin-");
+
+    return hash != NULL && strlen(hash) == (size_t)2 * NAME_BYTES && strspn(hash, "0123456789abcdef") == strlen(hash);
+}
+
+static result clear_named(const char *folder, const char *name, guard_cleared_fn *cleared, void *arg, struct error *err)
+{
+    struct guard *guard = calloc(1, sizeof(*guard));
+    result r;
+
+    if (guard == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    guard->lock_fd = -1;
+    guard->path = text_format("%s/%s", folder, name);
+    r = guard->path == NULL ? error_set(err, ERROR_INTERNAL, "out of memory") : clear_record(guard, cleared, arg, err);
+    guard_end(guard);
+    return r;
+}
+
+result guard_clear_folder(const char *folder, guard_cleared_fn *cleared, void *arg, struct error *err)
+{
+    struct dirent *entry;
+    struct stat status;
+    DIR *directory = opendir(folder);
+    result r = ERROR_NONE;
+
+    if (directory == NULL && errno == ENOENT)
+        return ERROR_NONE;
+    if (directory == NULL) {
+        (void)error_set_errno(err, errno, "%s: cannot open", folder);
+        return as_pin(err);
+    }
+    /* Records that another user makes could not be replaced by their owner any more. */
+    if (fstat(dirfd(directory), &status) != 0 || status.st_uid != geteuid())
+        r = error_set(err, ERROR_PIN, "%s belongs to another user: run this as uid %ld", folder, (long)status.st_uid);
+    while (r == ERROR_NONE && (entry = readdir(directory)) != NULL) {
+        if (is_record(entry->d_name))
+            r = clear_named(folder, entry->d_name, cleared, arg, err);
+    }
+    (void)closedir(directory);
+    return r == ERROR_NONE ? ERROR_NONE : as_pin(err);
 }

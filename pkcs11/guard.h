@@ -58,4 +58,14 @@ void guard_end(struct guard *guard);
 /* A person allows one more attempt. ERROR_PIN when that cannot be recorded. */
 MUST_USE result guard_clear(const struct guard_key *key, struct error *err);
 
+/* A record that was cleared: what it says it belongs to, escaped. */
+typedef void guard_cleared_fn(void *arg, const char *token, const char *source);
+
+/*
+ * A person allows one more attempt for each failed record in a folder; calls `cleared` for each. A folder that is not
+ * there has none. ERROR_PIN when the folder is not ours, or a record cannot be read or written; those before it are
+ * cleared then.
+ */
+MUST_USE result guard_clear_folder(const char *folder, guard_cleared_fn *cleared, void *arg, struct error *err);
+
 #endif

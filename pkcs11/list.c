@@ -59,7 +59,8 @@ static struct token *open_token(const struct listing_run *run, const struct toke
     struct token_config config = {.module = module_name(slot->module),
                                   .uri = exact,
                                   .pin = login ? run->config->pin : NULL,
-                                  .state_directory = run->config->state_directory};
+                                  .state_directory = run->config->state_directory,
+                                  .unlock_command = run->config->unlock_command};
     struct token *token = NULL;
 
     if (exact == NULL)

@@ -18,6 +18,7 @@ struct list_config {
     const char *uri;             /* only what fits; NULL: everything */
     struct pin_source *pin;      /* log in through the guard to see private objects; NULL: do not */
     const char *state_directory; /* of the guard; needed with `pin` */
+    const char *unlock_command;  /* see struct token_config */
 };
 
 /*

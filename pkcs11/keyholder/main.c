@@ -112,7 +112,8 @@ static int list(const struct keyholder_config *config, int pin_descriptor, struc
     struct list_config what = {.modules = modules,
                                .n_modules = config->module == NULL ? 0 : 1,
                                .uri = config->n_identities > 0 ? config->identities[0].uri : NULL,
-                               .state_directory = config->state_directory};
+                               .state_directory = config->state_directory,
+                               .unlock_command = config->unlock_command};
     struct pin_source *pin = NULL;
     cJSON *tree = NULL;
     result res = ERROR_NONE;

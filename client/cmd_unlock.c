@@ -1,0 +1,129 @@
+/* tokentls unlock: allow a login again that was withheld after a wrong PIN, or that a person has locked. */
+#include "base/text.h"
+#include "client/command.h"
+#include "client/control_client.h"
+#include "client/control_text.h"
+#include "client/holder.h"
+#include "pkcs11/guard.h"
+
+#include <string.h>
+
+#define STATE_PATH_MAX 4096
+
+static const char epilog[] = "examples:\n"
+                             "  tokentls unlock finance\n"
+                             "  tokentls unlock all --socket /run/tokentls/gateway.sock\n"
+                             "  tokentls unlock --own\n"
+                             "\n"
+                             "exit status: 0 the identity can be used, or records were cleared, 1 the daemon\n"
+                             "refuses this user, 2 usage, 3 there is no such identity, or its token is\n"
+                             "absent or fails, 4 the login is still withheld, 5 no daemon listens there,\n"
+                             "70 internal error\n";
+
+struct arguments {
+    const char *path, *folder;
+    bool own, json;
+    struct options_rest rest;
+};
+
+static result unlock_daemon(const struct arguments *args, struct error *err)
+{
+    struct control_order order;
+    cJSON *answer = NULL;
+    result r = control_client_order(CONTROL_ORDER_UNLOCK, args->rest.items[0], &order, err);
+
+    if (r == ERROR_NONE)
+        r = control_client_ask(args->path == NULL ? CONTROL_ORDER_SOCKET : args->path, &order, &answer, err);
+    if (r == ERROR_NONE && args->json)
+        r = control_text_json(answer, stdout, err);
+    else if (r == ERROR_NONE)
+        control_text_identities(answer, stdout);
+    if (r == ERROR_NONE)
+        r = control_client_judge_identities(answer, false, err);
+    cJSON_Delete(answer);
+    return r;
+}
+
+static void note_cleared(void *arg, const char *token, const char *source)
+{
+    cJSON *entry = cJSON_CreateObject();
+
+    (void)cJSON_AddStringToObject(entry, "token", token);
+    (void)cJSON_AddStringToObject(entry, "pin_source", source);
+    (void)cJSON_AddItemToArray(arg, entry);
+}
+
+static void print_cleared(const cJSON *list, const char *folder)
+{
+    const cJSON *entry;
+
+    cJSON_ArrayForEach(entry, list)
+    {
+        (void)printf("one more attempt: %s, PIN from %s\n",
+                     cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "token")),
+                     cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "pin_source")));
+    }
+    if (cJSON_GetArraySize(list) == 0)
+        (void)printf("nothing is withheld by a record in %s\n", folder);
+}
+
+static result unlock_folder(const struct arguments *args, struct error *err)
+{
+    char folder[STATE_PATH_MAX];
+    cJSON *tree = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(tree, "cleared");
+    result r = ERROR_NONE;
+
+    if (args->folder == NULL)
+        r = holder_state_directory(folder, sizeof(folder), err);
+    else if (snprintf(folder, sizeof(folder), "%s", args->folder) >= (int)sizeof(folder))
+        r = error_set(err, ERROR_USAGE, "--state-directory: the path is too long");
+    if (r == ERROR_NONE)
+        r = guard_clear_folder(folder, note_cleared, list, err);
+    if (args->json && list != NULL && r == ERROR_NONE)
+        r = control_text_json(tree, stdout, err);
+    else if (!args->json && (r == ERROR_NONE || cJSON_GetArraySize(list) > 0))
+        print_cleared(list, folder);
+    cJSON_Delete(tree);
+    return r;
+}
+
+static result unlock(const struct arguments *args, struct error *err)
+{
+    if (!args->own && args->folder == NULL)
+        return unlock_daemon(args, err);
+    if (args->path != NULL || args->rest.n > 0 || (args->own && args->folder != NULL))
+        return error_set(err, ERROR_USAGE,
+                         "--own and --state-directory are about a folder: nothing else goes with "
+                         "them but --json");
+    return unlock_folder(args, err);
+}
+
+static int run(int argc, char **argv)
+{
+    struct arguments args = {0};
+    const struct options_entry entries[] = {
+        OPTIONS_TEXT("socket", "PATH", &args.path, "the daemon's control socket; default: " CONTROL_ORDER_SOCKET),
+        OPTIONS_FLAG("own", &args.own,
+                     "not a daemon's: the records of your own command line, in "
+                     "$XDG_STATE_HOME/tokentls or ~/.local/state/tokentls"),
+        OPTIONS_TEXT("state-directory", "DIR", &args.folder, "not a daemon's: the records in this folder"),
+        OPTIONS_FLAG("json", &args.json, "print JSON, described in docs/cli.md"), OPTIONS_END};
+    const struct options options = {
+        .program = "tokentls unlock",
+        .description = "After a wrong PIN, and after tokentls lock, no login is tried. Allow a running daemon one "
+                       "more for the token of IDENTITY (default: all), and show what came of it. Correct the PIN "
+                       "first: a few wrong ones block a token.",
+        .positionals = "[IDENTITY|all]",
+        .max_positionals = 1,
+        .entries = entries,
+        .epilog = epilog};
+    struct error err = ERROR_INIT;
+    int status;
+
+    if (!command_options(&options, argc, argv, &args.rest, &status))
+        return status;
+    return unlock(&args, &err) == ERROR_NONE ? 0 : command_fail("unlock", &err);
+}
+
+const struct command cmd_unlock_command = {"unlock", run,
+                                           "allow a login that is withheld after a wrong PIN, or locked"};

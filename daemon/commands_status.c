@@ -1,0 +1,118 @@
+#include "daemon/commands_status.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#ifndef TOKENTLS_VERSION
+#define TOKENTLS_VERSION "0.1.0"
+#endif
+
+static void add_text_or_null(cJSON *object, const char *key, const char *text)
+{
+    if (text == NULL || text[0] == '\0')
+        (void)cJSON_AddNullToObject(object, key);
+    else
+        (void)cJSON_AddStringToObject(object, key, text);
+}
+
+static void add_identity(const struct commands_view *view, const char *name, cJSON *list)
+{
+    const struct groups *groups = &view->plan->groups;
+    size_t group = groups_find(groups, name);
+    const struct keeper *keeper = group < groups->n ? view->keepers[group] : NULL;
+    struct keeper_identity found = {.state = "unused", .category = ERROR_NONE};
+    cJSON *object = cJSON_CreateObject();
+
+    for (size_t i = 0; keeper != NULL && i < keeper_identities(keeper); i++) {
+        struct keeper_identity one;
+
+        keeper_identity(keeper, i, &one);
+        if (strcmp(one.name, name) == 0)
+            found = one;
+    }
+    (void)cJSON_AddStringToObject(object, "name", name);
+    (void)cJSON_AddStringToObject(object, "state", found.state);
+    add_text_or_null(object, "category", found.category == ERROR_NONE ? NULL : error_category_name(found.category));
+    add_text_or_null(object, "reason", found.text);
+    (void)cJSON_AddBoolToObject(object, "locked", keeper != NULL && keeper_is_locked(keeper));
+    (void)cJSON_AddItemToArray(list, object);
+}
+
+void commands_status_identities(const struct commands_view *view, const char *name, cJSON *list)
+{
+    const struct settings *settings = view->plan->settings;
+
+    for (size_t i = 0; i < settings->n_identities; i++) {
+        const char *title = settings->identities[i]->section->title;
+
+        if (name == NULL || strcmp(title, name) == 0)
+            add_identity(view, title, list);
+    }
+}
+
+static void add_keyholders(const struct commands_view *view, cJSON *list)
+{
+    for (size_t i = 0; i < view->plan->groups.n; i++) {
+        const struct keeper *keeper = view->keepers[i];
+        cJSON *object = cJSON_CreateObject();
+        cJSON *names = cJSON_AddArrayToObject(object, "identities");
+
+        if (keeper_pid(keeper) > 0)
+            (void)cJSON_AddNumberToObject(object, "pid", (double)keeper_pid(keeper));
+        else
+            (void)cJSON_AddNullToObject(object, "pid");
+        (void)cJSON_AddNumberToObject(object, "restarts", keeper_restarts(keeper));
+        for (size_t k = 0; k < keeper_identities(keeper); k++) {
+            struct keeper_identity one;
+
+            keeper_identity(keeper, k, &one);
+            (void)cJSON_AddItemToArray(names, cJSON_CreateString(one.name));
+        }
+        (void)cJSON_AddItemToArray(list, object);
+    }
+}
+
+static void add_services(const struct commands_view *view, cJSON *list)
+{
+    const struct settings *settings = view->plan->settings;
+
+    for (size_t i = 0; i < settings->n_services; i++) {
+        const struct config_section *section = settings->services[i]->section;
+        cJSON *object = cJSON_CreateObject();
+        cJSON *addresses;
+
+        (void)cJSON_AddStringToObject(object, "kind", section->schema->name);
+        (void)cJSON_AddStringToObject(object, "name", section->title);
+        addresses = cJSON_AddArrayToObject(object, "listen");
+        for (size_t k = 0; k < view->listeners[i]->n; k++) {
+            struct address_socket address;
+            char text[ADDRESS_TEXT_MAX];
+
+            if (address_of_socket(view->listeners[i]->fds[k], &address, NULL) == ERROR_NONE)
+                (void)cJSON_AddItemToArray(addresses,
+                                           cJSON_CreateString(address_socket_text(&address, text, sizeof(text))));
+        }
+        (void)cJSON_AddItemToArray(list, object);
+    }
+}
+
+cJSON *commands_status_make(const struct commands_status_self *self, const struct commands_view *view)
+{
+    cJSON *tree = cJSON_CreateObject();
+    struct tm broken;
+    char since[32] = "";
+
+    if (gmtime_r(&self->since, &broken) != NULL)
+        (void)strftime(since, sizeof(since), "%Y-%m-%dT%H:%M:%SZ", &broken);
+    (void)cJSON_AddTrueToObject(tree, "ok");
+    (void)cJSON_AddStringToObject(tree, "program", self->program);
+    (void)cJSON_AddStringToObject(tree, "version", TOKENTLS_VERSION);
+    (void)cJSON_AddNumberToObject(tree, "pid", (double)getpid());
+    (void)cJSON_AddStringToObject(tree, "config", self->file);
+    (void)cJSON_AddStringToObject(tree, "since", since);
+    (void)cJSON_AddNumberToObject(tree, "generation", (double)self->generation);
+    commands_status_identities(view, NULL, cJSON_AddArrayToObject(tree, "identities"));
+    add_keyholders(view, cJSON_AddArrayToObject(tree, "keyholders"));
+    add_services(view, cJSON_AddArrayToObject(tree, "services"));
+    return tree;
+}
