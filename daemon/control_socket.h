@@ -39,8 +39,8 @@ MUST_USE result control_socket_prepare(struct control_socket *socket, const stru
 MUST_USE result control_socket_commit(struct control_socket *socket, struct error *err);
 void control_socket_abandon(struct control_socket *socket);
 
-/* Send a text (copied, a newline is added) and end the connection. Does nothing when the caller is gone. */
-void control_socket_answer(struct control_socket *socket, uint64_t caller, const char *text);
+/* Send a text (copied, a newline is added) to this caller and end the connection. Does nothing when it is gone. */
+void control_socket_answer(struct control_socket *socket, uint64_t id, const char *text);
 
 /* Close everything, remove the file; new prepares are refused. May be called from `request`'s callees. */
 void control_socket_close(struct control_socket *socket);

@@ -77,8 +77,8 @@ static void test_bad_requests(void **state)
         if (control_order_parse(wrong[i], strlen(wrong[i]), &order, &err) != ERROR_PROTOCOL)
             fail_msg("accepted: %s", wrong[i]);
     }
-    memset(big, ' ', sizeof(big));
-    memcpy(big, "{\"order\":\"status\"}", 18);
+    (void)snprintf(big, sizeof(big), "%-*s", (int)sizeof(big) - 1, "{\"order\":\"status\"}");
+    big[sizeof(big) - 1] = ' ';
     assert_int_equal(control_order_parse(big, sizeof(big), &order, &err), ERROR_PROTOCOL);
     assert_int_equal(control_order_parse("{\"order\":\"status\"}\0x", 20, &order, &err), ERROR_PROTOCOL);
     assert_non_null(strstr(err.text, "NUL"));

@@ -2,6 +2,7 @@
 #include "pkcs11_fixture.h"
 
 #include "base/file.h"
+#include "pkcs11/guard.h"
 #include "pkcs11/login.h"
 #include "pkcs11/pin.h"
 #include "pkcs11/signature.h"
@@ -470,6 +471,52 @@ static void cleared_by_a_person(void **state)
     pin_source_free(pin);
 }
 
+static void note_cleared(void *arg, const char *token, const char *source)
+{
+    assert_non_null(strstr(token, "serial="));
+    assert_string_equal(source, "env:TOKENTLS_TEST_PIN");
+    ++*(unsigned *)arg;
+}
+
+/* By the folder of the records, without the token: what failed is cleared, and nothing else. */
+static void cleared_by_folder(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct pin_source *pin;
+    struct token *token;
+    unsigned cleared = 0;
+    char folder[64];
+    char *path;
+
+    (void)state;
+    assert_int_equal(setenv("TOKENTLS_TEST_PIN", "222222", 1), 0);
+    assert_int_equal(pin_source_new("env:TOKENTLS_TEST_PIN", -1, &pin, &err), ERROR_NONE);
+    token = open_token(&(struct open_options){.uri = "pkcs11:token=one", .pin = pin});
+    assert_int_equal(token_refresh(token, &err), TOKEN_LOCKED);
+    (void)snprintf(folder, sizeof(folder), "state-%d", state_number);
+    path = fixture_path(folder);
+    assert_int_equal(guard_clear_folder(path, note_cleared, &cleared, &err), ERROR_NONE);
+    assert_int_equal(cleared, 1);
+    assert_int_equal(guard_clear_folder(path, note_cleared, &cleared, &err), ERROR_NONE);
+    assert_int_equal(cleared, 1);
+    assert_int_equal(token_refresh(token, &err), TOKEN_LOCKED);
+    assert_int_equal(logins, 2); /* one more, and it was wrong again */
+    assert_int_equal(token_refresh(token, &err), TOKEN_LOCKED);
+    assert_int_equal(logins, 2);
+    assert_int_equal(guard_clear_folder("/nowhere/at/all", note_cleared, &cleared, &err), ERROR_NONE);
+    assert_int_equal(guard_clear_folder("/dev/null", note_cleared, &cleared, &err), ERROR_PIN);
+    token_free(token);
+    pin_source_free(pin);
+    assert_int_equal(setenv("TOKENTLS_TEST_PIN", FIXTURE_PIN, 1), 0);
+    assert_int_equal(pin_source_new("env:TOKENTLS_TEST_PIN", -1, &pin, &err), ERROR_NONE);
+    token = open_token(&(struct open_options){.uri = "pkcs11:token=one", .pin = pin});
+    assert_int_equal(guard_clear_folder(path, note_cleared, &cleared, &err), ERROR_NONE);
+    assert_int_equal(cleared, 2);
+    assert_int_equal(token_refresh(token, &err), TOKEN_READY);
+    token_free(token);
+    pin_source_free(pin);
+}
+
 /* Locked by a person: logged out, and no signature and no login until it is cleared; then old keys work again. */
 static void locked_by_a_person(void **state)
 {
@@ -756,6 +803,7 @@ int main(void)
         TEST(session_count_shrinks_the_pool),
         TEST(wrong_pin_is_tried_once),
         TEST(cleared_by_a_person),
+        TEST(cleared_by_folder),
         TEST(locked_by_a_person),
     };
 
