@@ -37,7 +37,7 @@ CASES = [
     (forbidden, "base/a.c", "void f(void)\n{\n    ENGINE_by_id(0);\n}\n", 1),
     (forbidden, "base/a.c", "void f(void)\n{\n    getaddrinfo(0);\n}\n", 1),
     (forbidden, "docs/a.md", "see /wo" + "rk/main/x\n", 1),
-    (forbidden, "docs/a.md", "this is my home/work/life\n", 0),
+    (forbidden, "docs/a.md", "this is my home/workshop/life\n", 0),
 ]
 
 
