@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
@@ -15,16 +17,30 @@ static pthread_mutex_t terminal_mutex = PTHREAD_MUTEX_INITIALIZER;
 static volatile sig_atomic_t arrived;
 static struct termios saved;
 static volatile sig_atomic_t terminal_fd = -1;
+static int wake[2]; /* a pipe: a signal ends the wait for a line, whenever it comes and whichever thread it hits */
 
-/* The read may go on in another thread than the one the signal hits: restoring here works in any of them. */
+/* The wait may go on in another thread than the one the signal hits: restoring here works in any of them. */
 static void on_signal(int number)
 {
     int errnum = errno;
+    ssize_t n;
 
     arrived = number;
     if (terminal_fd >= 0)
         (void)tcsetattr(terminal_fd, TCSANOW, &saved);
+    n = write(wake[1], "", 1);
+    (void)n; /* a full pipe wakes as well */
     errno = errnum;
+}
+
+/* True when the terminal has a line, or its end; false when a signal came first. */
+static bool wait_for_line(int fd)
+{
+    struct pollfd waits[] = {{.fd = fd, .events = POLLIN}, {.fd = wake[0], .events = POLLIN}};
+
+    while (arrived == 0 && poll(waits, 2, -1) < 0 && errno == EINTR)
+        ;
+    return arrived == 0;
 }
 
 static void write_all(int fd, const char *text)
@@ -51,7 +67,7 @@ static result read_line(int fd, struct secret *into, struct error *err)
     result r;
 
     /* Canonical mode: one read gives one line; a longer one is cut by the terminal, so take what comes until '\n'. */
-    while (arrived == 0 && length < sizeof(line)) {
+    while (length < sizeof(line) && wait_for_line(fd)) {
         n = read(fd, line + length, sizeof(line) - length);
         if (n < 0 && errno == EINTR)
             continue;
@@ -82,6 +98,8 @@ static result read_hidden(int fd, const char *prompt, struct secret *into, struc
 
     if (tcgetattr(fd, &saved) != 0)
         return error_set(err, ERROR_PIN, "no PIN given: /dev/tty is not a terminal");
+    if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) != 0)
+        return error_set(err, ERROR_PIN, "no PIN given: no pipe: %s", strerror(errno));
     arrived = 0;
     terminal_fd = fd;
     for (int i = 0; i < N_SIGNALS; i++)
@@ -99,6 +117,8 @@ static result read_hidden(int fd, const char *prompt, struct secret *into, struc
     terminal_fd = -1;
     for (int i = 0; i < N_SIGNALS; i++)
         (void)sigaction(caught[i], &before[i], NULL);
+    (void)close(wake[0]);
+    (void)close(wake[1]);
     number = arrived;
     if (number != 0)
         (void)kill(getpid(), number);
