@@ -318,6 +318,8 @@ static int answer_of(const char *typed, char *shown, size_t size)
 
         if (r == ERROR_NONE)
             (void)!write(ends[1], secret_bytes(secret), secret_length(secret));
+        secret_free(secret);
+        pin_source_free(source);
         _exit((int)r);
     }
     (void)close(ends[1]);
