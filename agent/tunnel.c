@@ -45,22 +45,6 @@ result tunnel_add_paths(const struct settings_service *settings, struct confinem
     return ERROR_NONE;
 }
 
-static result make_targets(struct service *service, struct error *err)
-{
-    const struct config_list *connect = &service->settings->service.connect;
-
-    service->targets = calloc(connect->n, sizeof(*service->targets));
-    if (service->targets == NULL)
-        return error_set(err, ERROR_INTERNAL, "out of memory");
-    for (size_t i = 0; i < connect->n; i++) {
-        result r = address_parse(connect->items[i], ADDRESS_CONNECT, &service->targets[i], err);
-
-        if (r != ERROR_NONE)
-            return r;
-    }
-    return ERROR_NONE;
-}
-
 static result make_context(struct service *service, struct error *err)
 {
     const struct settings_service *settings = &service->settings->service;
@@ -93,7 +77,7 @@ result tunnel_open(struct worker *worker, size_t index, struct service **ret, st
     service->worker = worker;
     service->index = index;
     service->settings = (const struct agent_config_tunnel *)worker_settings(worker, index);
-    r = make_targets(service, err);
+    r = settings_targets(&service->settings->service, &service->targets, err);
     if (r == ERROR_NONE)
         r = make_context(service, err);
     if (r != ERROR_NONE) {
@@ -135,25 +119,13 @@ static void end(struct session *session, enum record_result how, const char *rea
     worker_connection_ended(service->worker, service->index);
 }
 
-static enum record_result relay_result(enum relay_end how, const struct error *reason)
-{
-    static const enum record_result results[] = {[RELAY_END_CLOSED] = RECORD_CLOSED,
-                                                 [RELAY_END_IDLE] = RECORD_IDLE,
-                                                 [RELAY_END_FAILED_A] = RECORD_LOST,
-                                                 [RELAY_END_FAILED_B] = RECORD_LOST,
-                                                 [RELAY_END_CANCELLED] = RECORD_ENDED};
-
-    /* A TLS 1.3 server refuses our certificate when for us the handshake is done. */
-    return reason != NULL && reason->category == ERROR_VERIFY ? RECORD_REFUSED : results[how];
-}
-
 static void relayed(void *arg, enum relay_end how, const struct relay_totals *totals, const struct error *reason)
 {
     struct session *session = arg;
 
     session->relay = NULL;
     session->record.totals = *totals;
-    end(session, relay_result(how, reason), reason == NULL || reason->text[0] == '\0' ? NULL : reason->text);
+    end(session, record_result_of_relay(how, reason), reason == NULL || reason->text[0] == '\0' ? NULL : reason->text);
 }
 
 static void start_relay(struct session *session)

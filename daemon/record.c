@@ -66,6 +66,17 @@ enum record_result record_result_of(const struct error *err)
     return err != NULL && err->category == ERROR_VERIFY ? RECORD_REFUSED : RECORD_FAILED;
 }
 
+enum record_result record_result_of_relay(enum relay_end end, const struct error *reason)
+{
+    static const enum record_result results[] = {[RELAY_END_CLOSED] = RECORD_CLOSED,
+                                                 [RELAY_END_IDLE] = RECORD_IDLE,
+                                                 [RELAY_END_FAILED_A] = RECORD_LOST,
+                                                 [RELAY_END_FAILED_B] = RECORD_LOST,
+                                                 [RELAY_END_CANCELLED] = RECORD_ENDED};
+
+    return reason != NULL && reason->category == ERROR_VERIFY ? RECORD_REFUSED : results[end];
+}
+
 static const char *or_nothing(const char *text)
 {
     return text[0] == '\0' ? NULL : text;

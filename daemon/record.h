@@ -42,6 +42,12 @@ void record_note_tls(struct record *record, const struct connection_info *info);
 /* What a failed start is called: ERROR_VERIFY is refused, everything else failed. */
 enum record_result record_result_of(const struct error *err);
 
+/*
+ * What the end of a relay is called. ERROR_VERIFY is refused here too: a TLS 1.3 server refuses our certificate when
+ * for us the handshake is done.
+ */
+enum record_result record_result_of_relay(enum relay_end end, const struct error *reason);
+
 /* Write the line; `reason` may be NULL. */
 void record_write(const struct record *record, enum record_result end, const char *reason);
 

@@ -279,6 +279,23 @@ void settings_decide_revocation(struct settings *settings, struct settings_servi
                           service->section->title, chosen ? "" : ", because no CRL is configured");
 }
 
+result settings_targets(const struct settings_service *service, struct address **ret, struct error *err)
+{
+    const struct config_list *connect = &service->connect;
+    struct address *targets = calloc(connect->n, sizeof(*targets));
+
+    *ret = targets;
+    if (targets == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    for (size_t i = 0; i < connect->n; i++) {
+        result r = address_parse(connect->items[i], ADDRESS_CONNECT, &targets[i], err);
+
+        if (r != ERROR_NONE)
+            return r;
+    }
+    return ERROR_NONE;
+}
+
 unsigned settings_workers(const struct settings *settings)
 {
     long processors;

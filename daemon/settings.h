@@ -164,6 +164,12 @@ void settings_decide_revocation(struct settings *settings, struct settings_servi
 void settings_check_pin_files(const struct settings *settings, const struct settings_service *service,
                               const char *const *more, size_t n_more, struct config_errors *errors);
 
+/*
+ * The upstreams or backend of a service as addresses, service->connect.n of them; *ret is the caller's (free()), on
+ * failure too, and may be NULL then.
+ */
+MUST_USE result settings_targets(const struct settings_service *service, struct address **ret, struct error *err);
+
 /* Number of worker threads to start. */
 unsigned settings_workers(const struct settings *settings);
 

@@ -48,22 +48,6 @@ result forward_add_paths(const struct settings_service *settings, struct confine
     return r == ERROR_NONE ? confinement_paths_add(paths, gateway->key, err) : r;
 }
 
-static result make_targets(struct service *service, struct error *err)
-{
-    const struct config_list *connect = &service->settings->service.connect;
-
-    service->targets = calloc(connect->n, sizeof(*service->targets));
-    if (service->targets == NULL)
-        return error_set(err, ERROR_INTERNAL, "out of memory");
-    for (size_t i = 0; i < connect->n; i++) {
-        result r = address_parse(connect->items[i], ADDRESS_CONNECT, &service->targets[i], err);
-
-        if (r != ERROR_NONE)
-            return r;
-    }
-    return ERROR_NONE;
-}
-
 /*
  * Whether the client may come in, asked within the handshake, so that the client gets an alert. Its certificate has
  * been verified.
@@ -136,7 +120,7 @@ result forward_open(struct worker *worker, size_t index, struct service **ret, s
     service->worker = worker;
     service->index = index;
     service->settings = (const struct gateway_config_gateway *)worker_settings(worker, index);
-    r = make_targets(service, err);
+    r = settings_targets(&service->settings->service, &service->targets, err);
     if (r == ERROR_NONE)
         r = make_authorise(service, err);
     if (r == ERROR_NONE)
@@ -176,24 +160,13 @@ static void end(struct session *session, enum record_result how, const char *rea
     worker_connection_ended(service->worker, service->index);
 }
 
-static enum record_result relay_result(enum relay_end how, const struct error *reason)
-{
-    static const enum record_result results[] = {[RELAY_END_CLOSED] = RECORD_CLOSED,
-                                                 [RELAY_END_IDLE] = RECORD_IDLE,
-                                                 [RELAY_END_FAILED_A] = RECORD_LOST,
-                                                 [RELAY_END_FAILED_B] = RECORD_LOST,
-                                                 [RELAY_END_CANCELLED] = RECORD_ENDED};
-
-    return reason != NULL && reason->category == ERROR_VERIFY ? RECORD_REFUSED : results[how];
-}
-
 static void relayed(void *arg, enum relay_end how, const struct relay_totals *totals, const struct error *reason)
 {
     struct session *session = arg;
 
     session->relay = NULL;
     session->record.totals = *totals;
-    end(session, relay_result(how, reason), reason == NULL || reason->text[0] == '\0' ? NULL : reason->text);
+    end(session, record_result_of_relay(how, reason), reason == NULL || reason->text[0] == '\0' ? NULL : reason->text);
 }
 
 /* The header for the backend, if one is configured; `head` is initialised. */
