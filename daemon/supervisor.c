@@ -4,29 +4,17 @@
 #include "base/log.h"
 #include "daemon/backoff.h"
 #include "daemon/commands.h"
-#include "daemon/generation.h"
-#include "daemon/keepers.h"
 #include "daemon/notify.h"
 #include "daemon/pins.h"
+#include "daemon/running.h"
 #include "daemon/signals.h"
-#include "daemon/sockets.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Beyond the drain time-out, for a network process that does not keep it. */
 #define STOP_GRACE_MS 5000
-
-/* A configuration in use: its network process, sockets and, by number of the group, its keyholders. */
-struct running {
-    struct running *next; /* of those that drain */
-    struct blueprint *plan;
-    struct generation *generation; /* NULL while it is restarted */
-    const struct listener_sockets *const *listeners;
-    struct keeper **keepers;
-};
 
 struct supervisor {
     const struct program *program;
@@ -38,10 +26,10 @@ struct supervisor {
     struct keepers keepers;
     struct commands *commands;
     struct running *current, *next, *draining;
-    const struct running *hearing; /* of those that drain: the one that may still accept; or NULL */
-    struct backoff backoff;        /* of the current network process */
-    bool announced;                /* start-up is complete */
-    bool reloading, reload_again;  /* asked for while one is going on, or during start-up */
+    struct running *hearing;      /* of those that drain: the one that may still accept; or NULL */
+    struct backoff backoff;       /* of the current network process */
+    bool announced;               /* start-up is complete */
+    bool reloading, reload_again; /* asked for while one is going on, or during start-up */
     bool stopping;
     int status;
 };
@@ -55,74 +43,25 @@ static void finish(struct supervisor *supervisor, int status)
     loop_stop(supervisor->loop);
 }
 
-static void free_running(struct supervisor *supervisor, struct running *running)
-{
-    if (running == NULL)
-        return;
-    generation_free(running->generation);
-    sockets_release(&supervisor->sockets, running->listeners, running->plan->settings->n_services);
-    free(running->keepers);
-    blueprint_free(running->plan);
-    free(running);
-}
-
-static void mark(struct supervisor *supervisor, const struct running *running)
-{
-    for (size_t i = 0; running != NULL && i < running->plan->groups.n; i++)
-        keepers_want(&supervisor->keepers, running->keepers[i]);
-}
-
 /* End keyholders that no configuration in use refers to. */
 static void sweep(struct supervisor *supervisor)
 {
     keepers_forget(&supervisor->keepers);
-    mark(supervisor, supervisor->current);
-    mark(supervisor, supervisor->next);
+    running_want_keepers(supervisor->current, &supervisor->keepers);
+    running_want_keepers(supervisor->next, &supervisor->keepers);
     for (const struct running *one = supervisor->draining; one != NULL; one = one->next)
-        mark(supervisor, one);
+        running_want_keepers(one, &supervisor->keepers);
     keepers_sweep(&supervisor->keepers);
-}
-
-static void link_worker(struct running *running, size_t group, unsigned worker)
-{
-    struct keeper *keeper = running->keepers[group];
-    struct error err = ERROR_INIT;
-    int fd = -1;
-
-    if (!keeper_is_running(keeper))
-        return;
-    if (keeper_link(keeper, &fd, &err) != ERROR_NONE) {
-        log_error("a worker cannot be linked to its keyholder", LOG_TEXT("reason", err.text));
-        return;
-    }
-    generation_link(running->generation, group, worker, fd);
-    (void)close(fd);
-}
-
-static void link_group(struct running *running, size_t group)
-{
-    if (running->generation == NULL || !generation_is_ready(running->generation))
-        return;
-    for (unsigned i = 0; i < generation_workers(running->generation); i++)
-        link_worker(running, group, i);
-}
-
-static void link_keeper(struct running *running, const struct keeper *keeper)
-{
-    for (size_t i = 0; running != NULL && i < running->plan->groups.n; i++) {
-        if (running->keepers[i] == keeper)
-            link_group(running, i);
-    }
 }
 
 static void keeper_started(void *arg, struct keeper *keeper)
 {
     struct supervisor *supervisor = arg;
 
-    link_keeper(supervisor->current, keeper);
-    link_keeper(supervisor->next, keeper);
+    running_link_keeper(supervisor->current, keeper);
+    running_link_keeper(supervisor->next, keeper);
     for (struct running *one = supervisor->draining; one != NULL; one = one->next)
-        link_keeper(one, keeper);
+        running_link_keeper(one, keeper);
 }
 
 static void announce(struct supervisor *supervisor)
@@ -213,7 +152,7 @@ static void retire(struct supervisor *supervisor, struct running *old)
     if (old == NULL)
         return;
     if (old->generation == NULL) {
-        free_running(supervisor, old);
+        running_free(old, &supervisor->sockets);
         return;
     }
     generation_drain(old->generation, old->plan->settings->global->drain_timeout_ms);
@@ -228,6 +167,8 @@ static void retire(struct supervisor *supervisor, struct running *old)
 /* What is reloaded counts from here: until the old process accepts no more, a caller may still meet it. */
 static void reloaded(struct supervisor *supervisor)
 {
+    if (supervisor->hearing != NULL)
+        running_release_sockets(supervisor->hearing, &supervisor->sockets);
     supervisor->hearing = NULL;
     log_notice("reloaded", LOG_TEXT("config", supervisor->file));
     commands_reload_ended(supervisor->commands, NULL);
@@ -256,7 +197,7 @@ static void generation_ready(void *arg, struct generation *generation)
     struct running *running = find_running(supervisor, generation);
 
     for (size_t i = 0; i < running->plan->groups.n; i++)
-        link_group(running, i);
+        running_link_group(running, i);
     if (running == supervisor->next) {
         struct running *old = supervisor->current;
 
@@ -283,7 +224,7 @@ static void generation_link_lost(void *arg, struct generation *generation, size_
     struct running *running = find_running(arg, generation);
 
     if (running != NULL)
-        link_worker(running, group, worker);
+        running_link_worker(running, group, worker);
 }
 
 static void finish_if_all_ended(struct supervisor *supervisor)
@@ -302,7 +243,7 @@ static void drop_draining(struct supervisor *supervisor, struct running *running
     *at = running->next;
     if (running == supervisor->hearing)
         reloaded(supervisor);
-    free_running(supervisor, running);
+    running_free(running, &supervisor->sockets);
     sweep(supervisor);
     finish_if_all_ended(supervisor);
 }
@@ -311,7 +252,7 @@ static void reload_failed(struct supervisor *supervisor, const char *why)
 {
     log_error("not reloaded: the running configuration stays", LOG_TEXT("config", supervisor->file),
               LOG_TEXT("reason", why));
-    free_running(supervisor, supervisor->next);
+    running_free(supervisor->next, &supervisor->sockets);
     supervisor->next = NULL;
     sweep(supervisor);
     commands_reload_ended(supervisor->commands, why);
@@ -384,18 +325,11 @@ static void restart(void *arg)
 /* Everything a plan needs, in the order in which it may fail. Takes the plan over. */
 static struct running *start_plan(struct supervisor *supervisor, struct blueprint *plan, struct error *err)
 {
-    struct running *running = calloc(1, sizeof(*running));
+    struct running *running = running_new(plan, err);
 
-    if (running == NULL) {
-        blueprint_free(plan);
-        (void)error_set(err, ERROR_INTERNAL, "out of memory");
+    if (running == NULL)
         return NULL;
-    }
-    running->plan = plan;
-    running->keepers = calloc(plan->groups.n + 1, sizeof(*running->keepers));
-    if (running->keepers == NULL)
-        (void)error_set(err, ERROR_INTERNAL, "out of memory");
-    if (running->keepers == NULL || pins_take(&supervisor->pins, &plan->groups, err) != ERROR_NONE ||
+    if (pins_take(&supervisor->pins, &plan->groups, err) != ERROR_NONE ||
         sockets_acquire(&supervisor->sockets, plan, &running->listeners, err) != ERROR_NONE ||
         commands_prepare(supervisor->commands, plan, err) != ERROR_NONE)
         goto err0;
@@ -409,7 +343,7 @@ static struct running *start_plan(struct supervisor *supervisor, struct blueprin
     return running;
 
 err0:
-    free_running(supervisor, running);
+    running_free(running, &supervisor->sockets);
     sweep(supervisor);
     return NULL;
 }
@@ -467,7 +401,7 @@ static void stop(struct supervisor *supervisor, int status)
         commands_close(supervisor->commands);
         loop_timer_clear(supervisor->restart);
         loop_timer_clear(supervisor->reload);
-        free_running(supervisor, supervisor->next);
+        running_free(supervisor->next, &supervisor->sockets);
         supervisor->next = NULL;
         if (supervisor->announced)
             ms = supervisor->current->plan->settings->global->drain_timeout_ms;
@@ -545,13 +479,13 @@ static void release(struct supervisor *supervisor)
 {
     commands_free(supervisor->commands);
     supervisor->commands = NULL;
-    free_running(supervisor, supervisor->next);
-    free_running(supervisor, supervisor->current);
+    running_free(supervisor->next, &supervisor->sockets);
+    running_free(supervisor->current, &supervisor->sockets);
     while (supervisor->draining != NULL) {
         struct running *one = supervisor->draining;
 
         supervisor->draining = one->next;
-        free_running(supervisor, one);
+        running_free(one, &supervisor->sockets);
     }
     supervisor->current = supervisor->next = NULL;
     sweep(supervisor);

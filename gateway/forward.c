@@ -1,43 +1,23 @@
 #include "gateway/forward.h"
 
 #include "base/clock.h"
-#include "base/log.h"
-#include "daemon/record.h"
-#include "daemon/worker.h"
+#include "daemon/session.h"
 #include "gateway/authorise.h"
 #include "gateway/gateway_config.h"
 #include "gateway/identify.h"
 #include "gateway/proxy_header.h"
-#include "net/connector.h"
-#include "net/relay.h"
-#include "net/socket.h"
-#include "tls/connection.h"
-#include "tls/context.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 struct service {
-    struct worker *worker;
-    size_t index;
+    struct session_service common; /* first: its sessions point to it */
     const struct gateway_config_gateway *settings;
-    struct context *context;
-    struct identity **identities;
     struct authorise *authorise; /* NULL: every valid certificate */
-    struct address *targets;
-    struct session *sessions;
 };
 
-/* One client. What is set tells the state: connection alone, connection and connector, then relay. */
-struct session {
-    struct session *next, *previous;
-    struct service *service;
+struct client {
+    struct session session; /* first: handed out as one */
     struct address_socket peer, local;
-    struct connector *connector;
-    struct connection *connection;
-    struct relay *relay;
-    bool handshaking; /* counted as such */
-    struct record record;
 };
 
 result forward_add_paths(const struct settings_service *settings, struct confinement_paths *paths, struct error *err)
@@ -61,35 +41,20 @@ static result authorise_leaf(void *arg, X509 *leaf, struct error *err)
 
 static result make_context(struct service *service, struct error *err)
 {
-    const struct settings_service *settings = &service->settings->service;
-    struct context_config config = {.libctx = worker_libctx(service->worker),
-                                    .server = true,
-                                    .name = settings->section->title,
-                                    .n_identities = settings->identities.n,
+    struct context_config config = {.server = true,
                                     .certificate_file = service->settings->certificate,
                                     .key_file = service->settings->key,
                                     .client_auth = service->settings->client_auth,
                                     .authorise = authorise_leaf,
                                     .authorise_arg = service,
-                                    .trust = worker_trust(service->worker, service->index),
-                                    .crls = worker_crls(service->worker, service->index),
-                                    .revocation = settings->revocation,
-                                    .policy = settings->policy,
-                                    .version = settings->version,
-                                    .alpn = service->settings->alpn.items,
-                                    .resumption = settings->resumption};
+                                    .alpn = service->settings->alpn.items};
 
-    service->identities = calloc(settings->identities.n + 1, sizeof(struct identity *));
-    if (service->identities == NULL)
-        return error_set(err, ERROR_INTERNAL, "out of memory");
-    worker_identities(service->worker, service->index, service->identities);
-    config.identities = service->identities;
-    return context_new(&config, &service->context, err);
+    return session_service_context(&service->common, &config, err);
 }
 
 static result make_authorise(struct service *service, struct error *err)
 {
-    size_t n = service->settings->service.section->n_sections;
+    size_t n = service->common.settings->section->n_sections;
     struct allow_rule *rules;
     result r;
 
@@ -117,10 +82,8 @@ result forward_open(struct worker *worker, size_t index, struct service **ret, s
 
     if (service == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
-    service->worker = worker;
-    service->index = index;
-    service->settings = (const struct gateway_config_gateway *)worker_settings(worker, index);
-    r = settings_targets(&service->settings->service, &service->targets, err);
+    r = session_service_open(&service->common, worker, index, "gateway", err);
+    service->settings = (const struct gateway_config_gateway *)service->common.settings;
     if (r == ERROR_NONE)
         r = make_authorise(service, err);
     if (r == ERROR_NONE)
@@ -133,49 +96,19 @@ result forward_open(struct worker *worker, size_t index, struct service **ret, s
     return ERROR_NONE;
 }
 
-static void handshake_ended(struct session *session)
+static struct service *service_of(const struct session *session)
 {
-    if (session->handshaking)
-        worker_handshake_ended(session->service->worker);
-    session->handshaking = false;
-}
-
-/* Reset what is still open, write the line, free. */
-static void end(struct session *session, enum record_result how, const char *reason)
-{
-    struct service *service = session->service;
-
-    record_write(&session->record, how, reason);
-    connector_cancel(session->connector);
-    relay_cancel(session->relay);
-    connection_free(session->connection, true);
-    handshake_ended(session);
-    if (session->previous != NULL)
-        session->previous->next = session->next;
-    else
-        service->sessions = session->next;
-    if (session->next != NULL)
-        session->next->previous = session->previous;
-    free(session);
-    worker_connection_ended(service->worker, service->index);
-}
-
-static void relayed(void *arg, enum relay_end how, const struct relay_totals *totals, const struct error *reason)
-{
-    struct session *session = arg;
-
-    session->relay = NULL;
-    session->record.totals = *totals;
-    end(session, record_result_of_relay(how, reason), reason == NULL || reason->text[0] == '\0' ? NULL : reason->text);
+    return (struct service *)session->service;
 }
 
 /* The header for the backend, if one is configured; `head` is initialised. */
 static result make_head(const struct session *session, struct buffer *head, struct error *err)
 {
+    const struct client *client = (const struct client *)session;
     struct connection_info info;
-    struct identify who = {.source = &session->peer, .destination = &session->local, .info = &info};
+    struct identify who = {.source = &client->peer, .destination = &client->local, .info = &info};
 
-    if (session->service->settings->forward != GATEWAY_CONFIG_FORWARD_PROXY_V2)
+    if (service_of(session)->settings->forward != GATEWAY_CONFIG_FORWARD_PROXY_V2)
         return ERROR_NONE;
     connection_info(session->connection, &info);
     return identify_put(&who, head, err);
@@ -183,33 +116,27 @@ static result make_head(const struct session *session, struct buffer *head, stru
 
 static void start_relay(struct session *session, int backend)
 {
-    struct service *service = session->service;
-    struct relay_config config = {.loop = worker_loop(service->worker),
-                                  .idle_timeout_ms = service->settings->service.idle_timeout_ms,
-                                  .done = relayed,
-                                  .arg = session};
+    struct relay_config config = {0};
     struct error err = ERROR_INIT;
     struct buffer head;
 
     buffer_init(&head, PROXY_HEADER_MAX);
     if (stream_from_socket(backend, &config.b, &err) != ERROR_NONE) {
-        end(session, RECORD_FAILED, err.text);
+        session_end(session, RECORD_FAILED, err.text);
         return;
     }
     if (make_head(session, &head, &err) != ERROR_NONE) {
         buffer_free(&head);
         stream_free(&config.b, true);
-        end(session, RECORD_FAILED, err.text);
+        session_end(session, RECORD_FAILED, err.text);
         return;
     }
     config.head_to_b = head.data;
     config.head_to_b_length = head.length;
     config.a = connection_stream(session->connection);
     session->connection = NULL;
-    session->relay = relay_start(&config, &err);
+    session_relay(session, &config);
     buffer_free(&head);
-    if (session->relay == NULL)
-        end(session, RECORD_FAILED, err.text);
 }
 
 static void connected(void *arg, int fd, size_t target, const struct error *err)
@@ -218,11 +145,10 @@ static void connected(void *arg, int fd, size_t target, const struct error *err)
 
     session->connector = NULL;
     if (fd < 0) {
-        end(session, RECORD_FAILED, err->text);
+        session_end(session, RECORD_FAILED, err->text);
         return;
     }
     (void)address_text(&session->service->targets[target], session->record.far, sizeof(session->record.far));
-    handshake_ended(session);
     start_relay(session, fd);
 }
 
@@ -236,118 +162,50 @@ static result authorise(struct service *service, const struct connection_info *i
     return ERROR_NONE;
 }
 
-/* The handshake has failed: an orderly close, since a reset might overtake our alert. */
-static void refuse(struct session *session, const struct error *err)
-{
-    struct error reason = *err;
-
-    connection_free(session->connection, false);
-    session->connection = NULL;
-    end(session, record_result_of(&reason), reason.text);
-}
-
 static void handshaken(void *arg, const struct error *err)
 {
     struct session *session = arg;
-    struct service *service = session->service;
-    struct connector_config config = {.loop = worker_loop(service->worker),
-                                      .targets = service->targets,
-                                      .n_targets = service->settings->service.connect.n,
-                                      .timeout_ms = service->settings->service.connect_timeout_ms,
-                                      .done = connected,
-                                      .arg = session};
     struct connection_info info;
     struct error problem = ERROR_INIT;
 
     connection_info(session->connection, &info);
     record_note_tls(&session->record, &info);
-    if (err != NULL) {
-        refuse(session, err);
-        return;
-    }
-    if (authorise(service, &info, &problem) != ERROR_NONE) {
-        end(session, record_result_of(&problem), problem.text);
-        return;
-    }
-    session->connector = connector_start(&config, &problem);
-    if (session->connector == NULL)
-        end(session, RECORD_FAILED, problem.text);
-}
-
-static void start(struct session *session, int fd)
-{
-    struct service *service = session->service;
-    struct connection_config config = {.loop = worker_loop(service->worker),
-                                       .context = service->context,
-                                       .fd = fd,
-                                       .deadline = clock_deadline(service->settings->service.handshake_timeout_ms),
-                                       .tunnel = (uint32_t)service->index,
-                                       .done = handshaken,
-                                       .arg = session};
-    struct error err = ERROR_INIT;
-
-    if (address_of_socket(fd, &session->local, NULL) != ERROR_NONE)
-        session->local = (struct address_socket){.length = 0};
-    session->connection = connection_start(&config, &err);
-    if (session->connection == NULL)
-        end(session, record_result_of(&err), err.text);
-}
-
-static void turn_away(const struct service *service, int fd, const struct address_socket *peer, const char *reason)
-{
-    struct record record;
-
-    record_begin(&record, "gateway", service->settings->service.section->title, peer);
-    record_write(&record, RECORD_LIMIT, reason);
-    socket_abort_on_close(fd);
-    (void)close(fd);
+    if (err != NULL)
+        session_refuse(session, err);
+    else if (authorise(service_of(session), &info, &problem) != ERROR_NONE)
+        session_end(session, record_result_of(&problem), problem.text);
+    else
+        session_connect(session, connected);
 }
 
 void forward_accepted(struct service *service, int fd, const struct address_socket *peer)
 {
-    struct session *session;
+    struct session *session = session_accept(&service->common, sizeof(struct client), fd, peer);
+    struct client *client = (struct client *)session;
+    struct connection_config config = {.loop = worker_loop(service->common.worker),
+                                       .context = service->common.context,
+                                       .fd = fd,
+                                       .deadline = clock_deadline(service->common.settings->handshake_timeout_ms),
+                                       .tunnel = (uint32_t)service->common.index,
+                                       .done = handshaken,
+                                       .arg = session};
+    struct error err = ERROR_INIT;
 
-    switch (worker_admit(service->worker, service->index)) {
-    case WORKER_ADMITTED:
-        break;
-    case WORKER_CONNECTIONS_LIMIT:
-        turn_away(service, fd, peer, "max-connections is reached");
+    if (session == NULL)
         return;
-    case WORKER_HANDSHAKES_LIMIT:
-        turn_away(service, fd, peer, "too many handshakes are going on");
-        return;
-    }
-    session = calloc(1, sizeof(*session));
-    if (session == NULL) {
-        worker_handshake_ended(service->worker);
-        worker_connection_ended(service->worker, service->index);
-        turn_away(service, fd, peer, "out of memory");
-        return;
-    }
-    session->service = service;
-    session->peer = *peer;
-    session->handshaking = true;
-    session->next = service->sessions;
-    if (session->next != NULL)
-        session->next->previous = session;
-    service->sessions = session;
-    record_begin(&session->record, "gateway", service->settings->service.section->title, peer);
-    start(session, fd);
+    client->peer = *peer;
+    if (address_of_socket(fd, &client->local, NULL) != ERROR_NONE)
+        client->local = (struct address_socket){.length = 0};
+    session->connection = connection_start(&config, &err);
+    if (session->connection == NULL)
+        session_end(session, record_result_of(&err), err.text);
 }
 
 void forward_close(struct service *service)
 {
     if (service == NULL)
         return;
-    for (struct session *session = service->sessions, *next; session != NULL; session = next) {
-        next = session->next;
-        if (session->relay != NULL)
-            relay_totals(session->relay, &session->record.totals);
-        end(session, RECORD_ENDED, "the daemon ends it");
-    }
+    session_service_close(&service->common);
     authorise_free(service->authorise);
-    context_free(service->context);
-    free(service->identities);
-    free(service->targets);
     free(service);
 }

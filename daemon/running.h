@@ -1,0 +1,42 @@
+/*
+ * A configuration in use: its network process, its sockets and its keyholders. The supervisor has one that serves,
+ * perhaps one that gets ready, and those that drain. Supervisor's loop thread.
+ */
+#ifndef TOKENTLS_DAEMON_RUNNING_H
+#define TOKENTLS_DAEMON_RUNNING_H
+
+#include "daemon/generation.h"
+#include "daemon/keepers.h"
+#include "daemon/sockets.h"
+
+struct running {
+    struct running *next; /* of those that drain */
+    struct blueprint *plan;
+    struct generation *generation;                   /* NULL while it is restarted */
+    const struct listener_sockets *const *listeners; /* NULL once they are given back */
+    struct keeper **keepers;                         /* by number of the group */
+};
+
+/* Make one without processes and sockets. Takes `plan` over, on failure (NULL with *err set) too. */
+MUST_USE struct running *running_new(struct blueprint *plan, struct error *err);
+
+/* Give its listening sockets back: those that no other configuration uses are closed. More than once is allowed. */
+void running_release_sockets(struct running *running, struct sockets *sockets);
+
+/* End its network process, give the sockets back, free. Its keyholders stay until a sweep. NULL is allowed. */
+void running_free(struct running *running, struct sockets *sockets);
+
+/* Mark its keyholders as wanted before keepers_sweep(). NULL is allowed. */
+void running_want_keepers(const struct running *running, struct keepers *keepers);
+
+/*
+ * Link one worker, or all workers of a network process that is ready, to the keyholder of a group. What cannot be
+ * linked is logged; a keyholder that is down is linked when it is back.
+ */
+void running_link_worker(struct running *running, size_t group, unsigned worker);
+void running_link_group(struct running *running, size_t group);
+
+/* Link all workers to this keyholder, which has just started, wherever it is used. NULL is allowed. */
+void running_link_keeper(struct running *running, const struct keeper *keeper);
+
+#endif

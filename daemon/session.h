@@ -1,0 +1,88 @@
+/*
+ * What the agent's tunnels and the gateway's services share about one worker's connections: the targets and the TLS
+ * context of a service, and for each accepted connection its admission, its handles, its line in the log and its one
+ * end. Loop thread of the worker only.
+ */
+#ifndef TOKENTLS_DAEMON_SESSION_H
+#define TOKENTLS_DAEMON_SESSION_H
+
+#include "daemon/record.h"
+#include "daemon/worker.h"
+#include "net/connector.h"
+#include "net/relay.h"
+#include "tls/connection.h"
+#include "tls/context.h"
+
+struct session;
+
+/* A service in one worker: the first member of the tunnel's and the gateway's own struct service. */
+struct session_service {
+    struct worker *worker;
+    size_t index;
+    const char *kind; /* the key of its name in the log: "tunnel" or "gateway" */
+    const struct settings_service *settings;
+    struct context *context;
+    struct identity **identities;
+    struct address *targets;
+    struct session *sessions;
+};
+
+/*
+ * One accepted connection: the first member of a tunnel's or gateway's own struct. What is set tells how far it is: a
+ * connector, a connection, then a relay alone.
+ */
+struct session {
+    struct session *next, *previous;
+    struct session_service *service;
+    int fd; /* an accepted plaintext connection until something takes it over; -1: none */
+    struct connector *connector;
+    struct connection *connection;
+    struct relay *relay;
+    bool handshaking; /* counted as such */
+    struct record record;
+};
+
+/*
+ * Fill `service`, which is zeroed memory, for the service with this number: resolves its targets. On failure
+ * session_service_close() is still due. ERROR_CONFIG, ERROR_INTERNAL.
+ */
+MUST_USE result session_service_open(struct session_service *service, struct worker *worker, size_t index,
+                                     const char *kind, struct error *err);
+
+/*
+ * Make the service's TLS context from `config`, in which only what the two kinds of service set differently is filled:
+ * server, alpn, authorisation, certificate files. Errors are those of context_new().
+ */
+MUST_USE result session_service_context(struct session_service *service, struct context_config *config,
+                                        struct error *err);
+
+/* End every session ("ended") and free what the service holds, not the service. */
+void session_service_close(struct session_service *service);
+
+/*
+ * Admit an accepted connection: a new session of `size` zeroed bytes (at least sizeof(struct session)) on the record,
+ * or NULL when a limit or memory is reached: then the connection was reset, with a line in the log. The session does
+ * not own `fd` until its field says so.
+ */
+MUST_USE struct session *session_accept(struct session_service *service, size_t size, int fd,
+                                        const struct address_socket *peer);
+
+/* Call the service's targets in their order; `done` as in connector.h. A failure to begin ends the session. */
+void session_connect(struct session *session, connector_done_fn *done);
+
+/* The TLS side is done with its handshake; whoever waits for a place may have this one. More than once is allowed. */
+void session_handshake_ended(struct session *session);
+
+/*
+ * Relay between the streams of `config` (a, b and the head; taken over) until one ends, and then end the session. A
+ * failure to begin ends it too.
+ */
+void session_relay(struct session *session, struct relay_config *config);
+
+/* End after a failed handshake: closes in order, since a reset might overtake our alert. */
+void session_refuse(struct session *session, const struct error *err);
+
+/* Reset what is still open, write the line and free. `reason` may be NULL and may lie in the session. */
+void session_end(struct session *session, enum record_result how, const char *reason);
+
+#endif
