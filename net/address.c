@@ -277,6 +277,29 @@ bool address_socket_is_loopback(const struct address_socket *address)
     }
 }
 
+/* RFC 6890: "this network", loopback, link-local, multicast and what lies above it. */
+static bool is_v4_local(const uint8_t *bytes)
+{
+    return bytes[0] == 0 || is_v4_loopback(bytes) || (bytes[0] == 169 && bytes[1] == 254) || bytes[0] >= 224;
+}
+
+bool address_socket_is_local(const struct address_socket *address)
+{
+    const struct in6_addr *v6 = &address->in6.sin6_addr;
+
+    switch (address->any.sa_family) {
+    case AF_INET:
+        return is_v4_local((const uint8_t *)&address->in.sin_addr);
+    case AF_INET6:
+        if (IN6_IS_ADDR_V4MAPPED(v6) || IN6_IS_ADDR_V4COMPAT(v6))
+            return is_v4_local(&v6->s6_addr[12]);
+        return IN6_IS_ADDR_LOOPBACK(v6) || IN6_IS_ADDR_UNSPECIFIED(v6) || IN6_IS_ADDR_LINKLOCAL(v6) ||
+               IN6_IS_ADDR_MULTICAST(v6);
+    default:
+        return true;
+    }
+}
+
 uint16_t address_socket_port(const struct address_socket *address)
 {
     if (address->any.sa_family == AF_INET)

@@ -67,6 +67,12 @@ MUST_USE bool address_literal(const struct address *address, struct address_sock
 /* True for 127.0.0.0/8, ::1, ::ffff:127.0.0.0/104 and AF_UNIX. */
 bool address_socket_is_loopback(const struct address_socket *address);
 
+/*
+ * True for addresses that belong to this machine or its link or to nobody alone: loopback, unspecified, link-local,
+ * multicast, broadcast, all of these mapped into IPv6 too, and AF_UNIX. Private addresses (RFC 1918) are not local.
+ */
+bool address_socket_is_local(const struct address_socket *address);
+
 /* Port of an IP socket address in host byte order; 0 for others. */
 uint16_t address_socket_port(const struct address_socket *address);
 

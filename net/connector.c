@@ -28,6 +28,7 @@ struct connector {
     uint64_t deadline;         /* of the whole */
     uint64_t target_deadline;  /* of the target's share */
     uint64_t address_deadline; /* of the address's share of that */
+    bool refuse_local;
     char *dns_servers;
     struct resolver_lookup *lookup;
     int fd; /* -1: none */
@@ -179,6 +180,10 @@ static enum attempt try_address(struct connector *connector)
     const struct address_socket *to = &connector->addresses[connector->address];
 
     connector->state = STATE_CONNECTING;
+    if (connector->refuse_local && address_socket_is_local(to)) {
+        report_failure(connector, EACCES, "a local address, to which only the configuration may lead");
+        return ATTEMPT_FAILED;
+    }
     if (connector->fd < 0)
         connector->fd = socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (connector->fd < 0)
@@ -381,6 +386,7 @@ static result take_config(struct connector *connector, const struct connector_co
     if (limit == 0 || limit > CONNECTOR_TIMEOUT_MAX_MS)
         limit = CONNECTOR_TIMEOUT_MAX_MS;
     connector->deadline = clock_deadline(limit);
+    connector->refuse_local = config->refuse_local;
     connector->loop = config->loop;
     connector->done = config->done;
     connector->arg = config->arg;

@@ -9,6 +9,7 @@
 #include "net/address.h"
 #include "net/loop.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,7 @@ struct connector_config {
      * targets not tried yet, and a target's share among its addresses, so that one silent address does not use it up.
      */
     uint64_t timeout_ms;
+    bool refuse_local;       /* pass over addresses that address_socket_is_local() names */
     const char *dns_servers; /* "IP:PORT,..." instead of /etc/resolv.conf's; NULL: none. Copied */
     connector_done_fn *done;
     void *arg;

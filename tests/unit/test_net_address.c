@@ -1,5 +1,7 @@
 #include "net_test.h"
 
+#include <stdio.h>
+
 #include <net/if.h>
 
 static void expect(const char *text, const char *again, bool loopback)
@@ -179,11 +181,49 @@ static void test_socket_text(void **state)
     assert_string_equal(address_socket_text(&odd, small, 4), "unk");
 }
 
+static void test_local(void **state)
+{
+    static const char *const local[] = {"127.0.0.1",
+                                        "127.9.9.9",
+                                        "0.0.0.0",
+                                        "0.1.2.3",
+                                        "169.254.169.254",
+                                        "224.0.0.1",
+                                        "240.0.0.1",
+                                        "255.255.255.255",
+                                        "[::1]",
+                                        "[::]",
+                                        "[fe80::1]",
+                                        "[ff02::1]",
+                                        "[::ffff:127.0.0.1]",
+                                        "[::7f00:1]",
+                                        "[::ffff:169.254.0.1]"};
+    static const char *const others[] = {"128.0.0.1",     "10.0.0.1",      "192.168.1.1", "169.253.1.1",
+                                         "223.255.255.1", "[2001:db8::1]", "[fd00::1]",   "[::ffff:10.0.0.1]"};
+    const struct address_socket odd = {.any = {.sa_family = AF_NETLINK}, .length = sizeof(struct sockaddr)};
+
+    (void)state;
+    assert_true(address_socket_is_local(&odd));
+    for (size_t i = 0; i < sizeof(local) / sizeof(local[0]) + sizeof(others) / sizeof(others[0]); i++) {
+        bool expected = i < sizeof(local) / sizeof(local[0]);
+        const char *host = expected ? local[i] : others[i - sizeof(local) / sizeof(local[0])];
+        struct address address;
+        struct address_socket literal;
+        char text[80];
+
+        (void)snprintf(text, sizeof(text), "%s:80", host);
+        net_parse(text, &address);
+        assert_true(address_literal(&address, &literal));
+        if (address_socket_is_local(&literal) != expected)
+            fail_msg("%s", host);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),     cmocka_unit_test(test_bad),         cmocka_unit_test(test_longest_path),
-        cmocka_unit_test(test_literals), cmocka_unit_test(test_socket_text),
+        cmocka_unit_test(test_literals), cmocka_unit_test(test_socket_text), cmocka_unit_test(test_local),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
