@@ -108,6 +108,7 @@ void record_write(const struct record *record, enum record_result end, const cha
                   LOG_TEXT("alpn", or_nothing(record->alpn)),
                   LOG_TEXT("subject", or_nothing(record->subject)),
                   LOG_TEXT("serial", or_nothing(record->serial)),
+                  LOG_TEXT("allow", record->allow),
                   LOG_TEXT("resumed", !tls              ? NULL
                                       : record->resumed ? "true"
                                                         : "false"),

@@ -27,6 +27,7 @@ struct record {
     bool has_tls;                /* what follows is filled */
     char version[16], mechanism[32], identity[KEYHOLDER_NAME_MAX], alpn[64];
     char subject[256], serial[80]; /* of the peer's certificate, escaped; "" when it sent none */
+    const char *allow;             /* the allow block that let the client in; NULL: none was asked. Must outlive it */
     bool resumed, signed_on_token;
     uint32_t sign_ms, sign_wait_ms, handshake_ms;
     struct relay_totals totals; /* a: the accepted side */

@@ -94,10 +94,15 @@ struct session *session_accept(struct session_service *service, size_t size, int
 
 void session_connect(struct session *session, connector_done_fn *done)
 {
+    session_connect_to(session, session->service->targets, session->service->settings->connect.n, done);
+}
+
+void session_connect_to(struct session *session, const struct address *targets, size_t n, connector_done_fn *done)
+{
     const struct session_service *service = session->service;
     struct connector_config config = {.loop = worker_loop(service->worker),
-                                      .targets = service->targets,
-                                      .n_targets = service->settings->connect.n,
+                                      .targets = targets,
+                                      .n_targets = n,
                                       .timeout_ms = service->settings->connect_timeout_ms,
                                       .done = done,
                                       .arg = session};

@@ -67,8 +67,12 @@ void session_service_close(struct session_service *service);
 MUST_USE struct session *session_accept(struct session_service *service, size_t size, int fd,
                                         const struct address_socket *peer);
 
-/* Call the service's targets in their order; `done` as in connector.h. A failure to begin ends the session. */
+/*
+ * Call the service's targets in their order; `done` as in connector.h. A failure to begin ends the session. The second
+ * form calls `n` others (borrowed, at least until the session ends) instead.
+ */
 void session_connect(struct session *session, connector_done_fn *done);
+void session_connect_to(struct session *session, const struct address *targets, size_t n, connector_done_fn *done);
 
 /* The TLS side is done with its handshake; whoever waits for a place may have this one. More than once is allowed. */
 void session_handshake_ended(struct session *session);

@@ -1,9 +1,13 @@
 #include "gateway/allow_value.h"
 
 #include "base/text.h"
+#include "gateway/allow_pattern.h"
 #include "gateway/distinguished_name.h"
 
+#include <openssl/asn1.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/objects.h>
 #include <openssl/sha.h>
 #include <openssl/x509.h>
 #include <stdbool.h>
@@ -55,9 +59,17 @@ void allow_value_free(struct allow_value *value)
     *value = (struct allow_value){0};
 }
 
-bool allow_value_equal(const struct allow_value *a, const struct allow_value *b)
+bool allow_value_fits(const struct allow_value *wanted, const struct allow_value *have)
 {
-    return a->length == b->length && memcmp(a->bytes, b->bytes, a->length) == 0;
+    switch (wanted->match) {
+    case ALLOW_VALUE_DNS_PATTERN:
+        return allow_pattern_fits_dns(wanted->bytes, wanted->length, have->bytes, have->length);
+    case ALLOW_VALUE_URI_PATTERN:
+        return allow_pattern_fits_uri(wanted->bytes, wanted->length, have->bytes, have->length);
+    case ALLOW_VALUE_EXACT:
+        break;
+    }
+    return wanted->length == have->length && memcmp(wanted->bytes, have->bytes, wanted->length) == 0;
 }
 
 static result refuse(const char *text, const char *why, struct error *err)
@@ -85,14 +97,18 @@ static result parse_exact(enum authorise_kind kind, const char *text, struct all
 static result parse_dns(enum authorise_kind kind, const char *text, struct allow_value *ret, struct error *err)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
-    size_t length = strlen(text);
+    const char *name = strncmp(text, "*.", 2) == 0 ? text + 2 : text;
+    size_t length = strlen(name);
 
-    if (strchr(text, '*') != NULL)
-        return refuse(text, "has a wildcard: each name must be given in full", err);
-    if (strspn(text, allowed) != length)
+    if (strchr(name, '*') != NULL)
+        return refuse(text, "has a wildcard elsewhere than as its whole first label", err);
+    if (name != text && strchr(name, '.') == NULL)
+        return refuse(text, "is too wide: at least two labels must follow the wildcard", err);
+    if (strspn(name, allowed) != length)
         return refuse(text, "is not a DNS name (an international one is written in its xn-- form)", err);
-    if (length > DNS_NAME_MAX || text[0] == '.' || text[length - 1] == '.' || strstr(text, "..") != NULL)
+    if (length == 0 || length > DNS_NAME_MAX || name[0] == '.' || name[length - 1] == '.' || strstr(name, "..") != NULL)
         return refuse(text, "is not a DNS name", err);
+    ret->match = name != text ? ALLOW_VALUE_DNS_PATTERN : ALLOW_VALUE_EXACT;
     return parse_exact(kind, text, ret, err);
 }
 
@@ -102,6 +118,12 @@ static result parse_uri(enum authorise_kind kind, const char *text, struct allow
 
     if (!is_printable_ascii(text) || colon == NULL || colon == text || colon[1] == '\0')
         return refuse(text, "is not a URI (SCHEME:...)", err);
+    if (strchr(text, '*') != NULL) {
+        if (!allow_pattern_is_uri(text))
+            return refuse(text, "has a wildcard elsewhere than as a whole segment of the path (SCHEME://HOST/a/*)",
+                          err);
+        ret->match = ALLOW_VALUE_URI_PATTERN;
+    }
     return parse_exact(kind, text, ret, err);
 }
 
@@ -118,6 +140,23 @@ static result parse_issuer(enum authorise_kind kind, const char *text, struct al
 {
     (void)kind;
     return distinguished_name_parse(text, &ret->name, err);
+}
+
+/* Kept in the one form in which OpenSSL writes it. */
+static result parse_policy(enum authorise_kind kind, const char *text, struct allow_value *ret, struct error *err)
+{
+    ASN1_OBJECT *object = strspn(text, "0123456789.") == strlen(text) ? OBJ_txt2obj(text, 1) : NULL;
+    char dotted[256];
+    int length = object == NULL ? 0 : OBJ_obj2txt(dotted, sizeof(dotted), object, 1);
+    bool any = object != NULL && OBJ_obj2nid(object) == NID_any_policy;
+
+    ASN1_OBJECT_free(object);
+    ERR_clear_error();
+    if (length <= 0 || (size_t)length >= sizeof(dotted))
+        return refuse(text, "is not an object identifier (1.2.3)", err);
+    if (any)
+        return refuse(text, "is any-policy, which is no condition", err);
+    return allow_value_set(kind, dotted, (size_t)length, ret, err);
 }
 
 static result parse_serial(enum authorise_kind kind, const char *text, struct allow_value *ret, struct error *err)
@@ -170,10 +209,17 @@ static const struct {
     const char *name;
     result (*parse)(enum authorise_kind kind, const char *text, struct allow_value *ret, struct error *err);
 } kinds[AUTHORISE_KINDS] = {
-    [AUTHORISE_CN] = {"cn", parse_exact},          [AUTHORISE_OU] = {"ou", parse_exact},
-    [AUTHORISE_DNS] = {"dns", parse_dns},          [AUTHORISE_URI] = {"uri", parse_uri},
-    [AUTHORISE_EMAIL] = {"email", parse_email},    [AUTHORISE_ISSUER] = {"issuer", parse_issuer},
-    [AUTHORISE_SERIAL] = {"serial", parse_serial}, [AUTHORISE_SPKI_SHA256] = {"spki-sha256", parse_spki},
+    [AUTHORISE_CN] = {"cn", parse_exact},
+    [AUTHORISE_OU] = {"ou", parse_exact},
+    [AUTHORISE_ORGANIZATION_IDENTIFIER] = {"organization-identifier", parse_exact},
+    [AUTHORISE_DNS] = {"dns", parse_dns},
+    [AUTHORISE_URI] = {"uri", parse_uri},
+    [AUTHORISE_EMAIL] = {"email", parse_email},
+    [AUTHORISE_POLICY] = {"policy", parse_policy},
+    [AUTHORISE_ISSUER] = {"issuer", parse_issuer},
+    [AUTHORISE_ISSUER_SPKI_SHA256] = {"issuer-spki-sha256", parse_spki},
+    [AUTHORISE_SERIAL] = {"serial", parse_serial},
+    [AUTHORISE_SPKI_SHA256] = {"spki-sha256", parse_spki},
 };
 
 const char *allow_value_kind_name(enum authorise_kind kind)

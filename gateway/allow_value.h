@@ -17,6 +17,7 @@ struct allow_value {
     uint8_t *bytes;  /* owned; NULL for an issuer */
     size_t length;   /* bytes */
     X509_NAME *name; /* owned; an issuer's, else NULL */
+    enum { ALLOW_VALUE_EXACT, ALLOW_VALUE_DNS_PATTERN, ALLOW_VALUE_URI_PATTERN } match;
 };
 
 /* Parse a configured value into the zeroed *ret; ERROR_CONFIG begins with the kind's name. */
@@ -27,8 +28,9 @@ MUST_USE result allow_value_parse(enum authorise_kind kind, const char *text, st
 MUST_USE result allow_value_set(enum authorise_kind kind, const void *bytes, size_t length, struct allow_value *ret,
                                 struct error *err);
 
-/* Whether two values of the same kind, which is not issuer, are equal. */
-bool allow_value_equal(const struct allow_value *a, const struct allow_value *b);
+/* Whether what a certificate has (`have`) is or matches what is configured; both of the same kind, which is not issuer.
+ */
+bool allow_value_fits(const struct allow_value *wanted, const struct allow_value *have);
 
 /* Free what it holds and zero it. */
 void allow_value_free(struct allow_value *value);

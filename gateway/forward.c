@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "daemon/session.h"
-#include "gateway/authorise.h"
+#include "gateway/access.h"
 #include "gateway/gateway_config.h"
 #include "gateway/identify.h"
 #include "gateway/proxy_header.h"
@@ -12,12 +12,13 @@
 struct service {
     struct session_service common; /* first: its sessions point to it */
     const struct gateway_config_gateway *settings;
-    struct authorise *authorise; /* NULL: every valid certificate */
+    struct access *access;
 };
 
 struct client {
     struct session session; /* first: handed out as one */
     struct address_socket peer, local;
+    struct access_route route;
 };
 
 result forward_add_paths(const struct settings_service *settings, struct confinement_paths *paths, struct error *err)
@@ -28,51 +29,17 @@ result forward_add_paths(const struct settings_service *settings, struct confine
     return r == ERROR_NONE ? confinement_paths_add(paths, gateway->key, err) : r;
 }
 
-/*
- * Whether the client may come in, asked within the handshake, so that the client gets an alert. Its certificate has
- * been verified.
- */
-static result authorise_leaf(void *arg, X509 *leaf, struct error *err)
-{
-    const struct service *service = arg;
-
-    return service->authorise == NULL ? ERROR_NONE : authorise_check(service->authorise, leaf, err);
-}
-
 static result make_context(struct service *service, struct error *err)
 {
     struct context_config config = {.server = true,
                                     .certificate_file = service->settings->certificate,
                                     .key_file = service->settings->key,
                                     .client_auth = service->settings->client_auth,
-                                    .authorise = authorise_leaf,
-                                    .authorise_arg = service,
+                                    .authorise = access_authorise,
+                                    .authorise_arg = service->access,
                                     .alpn = service->settings->alpn.items};
 
     return session_service_context(&service->common, &config, err);
-}
-
-static result make_authorise(struct service *service, struct error *err)
-{
-    size_t n = service->common.settings->section->n_sections;
-    struct allow_rule *rules;
-    result r;
-
-    if (service->settings->allow_any_valid || service->settings->client_auth == CONTEXT_CLIENT_AUTH_NONE)
-        return ERROR_NONE;
-    rules = calloc(n + 1, sizeof(*rules));
-    if (rules == NULL)
-        return error_set(err, ERROR_INTERNAL, "out of memory");
-    for (size_t i = 0; i < n; i++) {
-        for (enum authorise_kind kind = 0; kind < AUTHORISE_KINDS; kind++) {
-            const struct config_list *list = gateway_config_allowed(service->settings, i, kind);
-
-            rules[i].kinds[kind] = (struct allow_values){.values = list->items, .n = list->n};
-        }
-    }
-    r = authorise_new(rules, n, &service->authorise, err);
-    free(rules);
-    return r;
 }
 
 result forward_open(struct worker *worker, size_t index, struct service **ret, struct error *err)
@@ -85,7 +52,7 @@ result forward_open(struct worker *worker, size_t index, struct service **ret, s
     r = session_service_open(&service->common, worker, index, "gateway", err);
     service->settings = (const struct gateway_config_gateway *)service->common.settings;
     if (r == ERROR_NONE)
-        r = make_authorise(service, err);
+        r = access_new(service->settings, service->common.targets, &service->access, err);
     if (r == ERROR_NONE)
         r = make_context(service, err);
     if (r != ERROR_NONE) {
@@ -142,40 +109,34 @@ static void start_relay(struct session *session, int backend)
 static void connected(void *arg, int fd, size_t target, const struct error *err)
 {
     struct session *session = arg;
+    const struct client *client = arg;
 
     session->connector = NULL;
     if (fd < 0) {
         session_end(session, RECORD_FAILED, err->text);
         return;
     }
-    (void)address_text(&session->service->targets[target], session->record.far, sizeof(session->record.far));
+    (void)address_text(&client->route.targets[target], session->record.far, sizeof(session->record.far));
     start_relay(session, fd);
-}
-
-/* The same once more before the backend is called, for every way in which a handshake can end well. */
-static result authorise(struct service *service, const struct connection_info *info, struct error *err)
-{
-    if (info->peer != NULL)
-        return authorise_leaf(service, info->peer, err);
-    if (service->settings->client_auth == CONTEXT_CLIENT_AUTH_REQUIRED)
-        return error_set(err, ERROR_VERIFY, "the client has sent no certificate");
-    return ERROR_NONE;
 }
 
 static void handshaken(void *arg, const struct error *err)
 {
     struct session *session = arg;
+    struct client *client = arg;
     struct connection_info info;
     struct error problem = ERROR_INIT;
 
     connection_info(session->connection, &info);
     record_note_tls(&session->record, &info);
-    if (err != NULL)
+    if (err != NULL) {
         session_refuse(session, err);
-    else if (authorise(service_of(session), &info, &problem) != ERROR_NONE)
+    } else if (access_route(service_of(session)->access, &info, &client->route, &problem) != ERROR_NONE) {
         session_end(session, record_result_of(&problem), problem.text);
-    else
-        session_connect(session, connected);
+    } else {
+        session->record.allow = client->route.rule;
+        session_connect_to(session, client->route.targets, client->route.n_targets, connected);
+    }
 }
 
 void forward_accepted(struct service *service, int fd, const struct address_socket *peer)
@@ -206,6 +167,6 @@ void forward_close(struct service *service)
     if (service == NULL)
         return;
     session_service_close(&service->common);
-    authorise_free(service->authorise);
+    access_free(service->access);
     free(service);
 }

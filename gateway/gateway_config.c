@@ -15,14 +15,32 @@ static const char *const forward_later[] = {"http", NULL};
 static const struct config_option allow_options[] = {
     ALLOW_ROW("cn", AUTHORISE_CN, "Common names of the subject."),
     ALLOW_ROW("ou", AUTHORISE_OU, "Organizational units of the subject."),
-    ALLOW_ROW("dns", AUTHORISE_DNS, "DNS names of the subject alternative name."),
-    ALLOW_ROW("uri", AUTHORISE_URI, "URIs of the subject alternative name."),
+    ALLOW_ROW("organization-identifier", AUTHORISE_ORGANIZATION_IDENTIFIER,
+              "organizationIdentifier (2.5.4.97) of the subject, as in eIDAS certificates: \"PSDES-BDE-3DFD21\"."),
+    ALLOW_ROW("dns", AUTHORISE_DNS,
+              "DNS names of the subject alternative name. \"*.example.com\" stands for exactly one label."),
+    ALLOW_ROW("uri", AUTHORISE_URI,
+              "URIs of the subject alternative name. A path segment \"*\" stands for exactly one segment, as in "
+              "\"spiffe://example/ns/*/sa/web\"."),
     ALLOW_ROW("email", AUTHORISE_EMAIL, "Mail addresses of the subject alternative name."),
+    ALLOW_ROW("policy", AUTHORISE_POLICY,
+              "Certificate policies as OIDs, \"1.2.3\", of which one is valid for the whole path up to the root."),
     ALLOW_ROW("issuer", AUTHORISE_ISSUER, "Issuer names in RFC 2253 form, such as \"CN=Issuing CA,O=Example\"."),
+    ALLOW_ROW("issuer-spki-sha256", AUTHORISE_ISSUER_SPKI_SHA256,
+              "SHA-256 of the public key of the CA that has issued the certificate, in hex or base64: unlike its name, "
+              "nobody else can have it."),
     ALLOW_ROW("serial", AUTHORISE_SERIAL,
               "Serial numbers in hex. Name the issuer too: serials are unique per issuer only."),
     ALLOW_ROW("spki-sha256", AUTHORISE_SPKI_SHA256,
               "SHA-256 of the public key (SubjectPublicKeyInfo) in hex or base64."),
+    {.name = "backend",
+     .type = CONFIG_LIST,
+     .offset = offsetof(struct gateway_config_allow, backend),
+     .help = "Where callers let in by this block go, instead of the gateway's backend."},
+    {.name = "name",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct gateway_config_allow, name),
+     .help = "What the log calls the block. Default: its number within the gateway, from 1."},
     {.name = NULL},
 };
 
@@ -31,7 +49,9 @@ static const struct config_schema allow_schema = {
     .repeated = true,
     .size = sizeof(struct gateway_config_allow),
     .options = allow_options,
-    .help = "Callers to let in: every list given must match one of its values; any block may match.",
+    .help =
+        "Callers to let in: every list given must match one of its values. Blocks are tried in the order of the file; "
+        "the first that matches decides about the backend.",
 };
 
 static const struct config_option gateway_options[] = {
@@ -121,12 +141,9 @@ const struct config_schema gateway_config_schema = {
     .sections = sections,
 };
 
-const struct config_list *gateway_config_allowed(const struct gateway_config_gateway *gateway, size_t block,
-                                                 enum authorise_kind kind)
+const struct gateway_config_allow *gateway_config_allow(const struct gateway_config_gateway *gateway, size_t block)
 {
-    const struct gateway_config_allow *allow = gateway->service.section->sections[block].values;
-
-    return &allow->kinds[kind];
+    return gateway->service.section->sections[block].values;
 }
 
 static void check_own_key(const struct gateway_config_gateway *gateway, struct config_errors *errors)
@@ -171,6 +188,22 @@ static void check_client_auth(struct gateway_config_gateway *gateway, struct con
                           "allow-any-valid = true makes the allow blocks meaningless; give one of them");
 }
 
+static void check_allow_route(const struct config_section *section, struct config_errors *errors)
+{
+    const struct gateway_config_allow *allow = section->values;
+
+    for (size_t i = 0; i < allow->backend.n; i++) {
+        struct address address;
+        struct error err = ERROR_INIT;
+
+        if (address_parse(allow->backend.items[i], ADDRESS_CONNECT, &address, &err) != ERROR_NONE)
+            config_errors_add(errors, config_line(section, "backend"), "backend: %s", err.text);
+    }
+    if (allow->name != NULL && (allow->name[0] == '\0' || strlen(allow->name) > AUTHORISE_RULE_NAME_MAX))
+        config_errors_add(errors, config_line(section, "name"), "name is empty or longer than %d bytes",
+                          AUTHORISE_RULE_NAME_MAX);
+}
+
 static void check_allow(const struct config_section *section, struct config_errors *errors)
 {
     const struct gateway_config_allow *allow = section->values;
@@ -189,6 +222,7 @@ static void check_allow(const struct config_section *section, struct config_erro
     }
     if (n == 0)
         config_errors_add(errors, section->line, "an allow block without a value matches nobody");
+    check_allow_route(section, errors);
 }
 
 void gateway_config_check(const struct config *config, struct config_errors *errors, struct settings *ret)

@@ -9,6 +9,8 @@
 /* Section allow: each list that is not empty must match; a caller that fits any block is let in. */
 struct gateway_config_allow {
     struct config_list kinds[AUTHORISE_KINDS];
+    struct config_list backend; /* empty: the gateway's */
+    char *name;                 /* for the log; NULL: its number */
 };
 
 enum gateway_config_forward { GATEWAY_CONFIG_FORWARD_NONE, GATEWAY_CONFIG_FORWARD_PROXY_V2 };
@@ -31,8 +33,7 @@ extern const struct config_schema gateway_config_schema;
 /* Collect and check a parsed configuration; see settings_collect(). */
 void gateway_config_check(const struct config *config, struct config_errors *errors, struct settings *ret);
 
-/* What the `block`-th allow block (below service.section->n_sections) says of one kind. */
-const struct config_list *gateway_config_allowed(const struct gateway_config_gateway *gateway, size_t block,
-                                                 enum authorise_kind kind);
+/* The `block`-th allow block (below service.section->n_sections). */
+const struct gateway_config_allow *gateway_config_allow(const struct gateway_config_gateway *gateway, size_t block);
 
 #endif

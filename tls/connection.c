@@ -112,7 +112,7 @@ static void authorise(const struct context *context, X509 *leaf, struct verdict 
 {
     struct error err = ERROR_INIT;
 
-    if (context->authorise(context->authorise_arg, leaf, &err) == ERROR_NONE)
+    if (context->authorise(context->authorise_arg, ret, &err) == ERROR_NONE)
         return;
     ret->accepted = false;
     ret->x509_error = X509_V_ERR_APPLICATION_VERIFICATION;

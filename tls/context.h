@@ -13,6 +13,7 @@ struct context;
 struct libctx;
 struct trust;
 struct crl_snapshot;
+struct verdict;
 
 enum context_client_auth { CONTEXT_CLIENT_AUTH_NONE, CONTEXT_CLIENT_AUTH_OPTIONAL, CONTEXT_CLIENT_AUTH_REQUIRED };
 enum context_version { CONTEXT_TLS_ANY = 0, CONTEXT_TLS_1_2 = 12, CONTEXT_TLS_1_3 = 13 };
@@ -39,9 +40,10 @@ struct context_config {
     bool resumption;
     /*
      * Server: asked after a client's certificate has verified, also on resumption; anything but ERROR_NONE refuses the
-     * client within the handshake, with the text as reason. Called on the loop; NULL: every valid certificate will do.
+     * client within the handshake, with the text as reason. The verdict is the one that accepts it, with the path and
+     * the valid policies. Called on the loop; NULL: every valid certificate will do.
      */
-    result (*authorise)(void *arg, X509 *leaf, struct error *err);
+    result (*authorise)(void *arg, const struct verdict *verdict, struct error *err);
     void *authorise_arg;
     int depth; /* 0: CHAIN_DEPTH_DEFAULT */
 };

@@ -31,7 +31,7 @@ struct context {
     enum chain_revocation revocation;
     enum chain_policy policy;
     enum context_client_auth client_auth;
-    result (*authorise)(void *arg, X509 *leaf, struct error *err);
+    result (*authorise)(void *arg, const struct verdict *verdict, struct error *err);
     void *authorise_arg;
     enum context_version version;
     bool refuse_certificate_request;

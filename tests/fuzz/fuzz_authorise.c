@@ -13,14 +13,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct authorise *rules(void)
 {
     static const char *const texts[AUTHORISE_KINDS][1] = {
-        {"alice"},
-        {"Treasury"},
-        {"client.example"},
-        {"spiffe://example/client"},
-        {"alice@example.com"},
-        {"CN=Issuing CA,O=Example"},
-        {"0102ff"},
-        {"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
+        [AUTHORISE_CN] = {"alice"},
+        [AUTHORISE_OU] = {"Treasury"},
+        [AUTHORISE_ORGANIZATION_IDENTIFIER] = {"PSDES-BDE-3DFD21"},
+        [AUTHORISE_DNS] = {"*.client.example"},
+        [AUTHORISE_URI] = {"spiffe://example/ns/*/client"},
+        [AUTHORISE_EMAIL] = {"alice@example.com"},
+        [AUTHORISE_POLICY] = {"1.2.3"},
+        [AUTHORISE_ISSUER] = {"CN=Issuing CA,O=Example"},
+        [AUTHORISE_ISSUER_SPKI_SHA256] = {"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
+        [AUTHORISE_SERIAL] = {"0102ff"},
+        [AUTHORISE_SPKI_SHA256] = {"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
     };
     static struct authorise *made;
     struct allow_rule blocks[AUTHORISE_KINDS] = {0};
@@ -41,7 +44,8 @@ static void check_certificate(const uint8_t *data, size_t size)
     struct error err = ERROR_INIT;
 
     if (leaf != NULL) {
-        result outcome = authorise_check(rules(), leaf, &err);
+        const struct authorise_client client = {.leaf = leaf};
+        result outcome = authorise_check(rules(), &client, NULL, &err);
 
         if (outcome != ERROR_NONE && err.text[0] == '\0')
             abort();

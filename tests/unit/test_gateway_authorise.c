@@ -127,12 +127,20 @@ static struct authorise *make(const char *const *pairs)
     return authorise;
 }
 
+/* Asked with the leaf alone: no path, no policies. */
+static result check_leaf(const struct authorise *authorise, X509 *leaf, struct error *err)
+{
+    const struct authorise_client client = {.leaf = leaf};
+
+    return authorise_check(authorise, &client, NULL, err);
+}
+
 static void allow_pairs(X509 *certificate, const char *const *pairs)
 {
     struct authorise *authorise = make(pairs);
     struct error err = ERROR_INIT;
 
-    if (authorise_check(authorise, certificate, &err) != ERROR_NONE)
+    if (check_leaf(authorise, certificate, &err) != ERROR_NONE)
         fail_msg("%s %s: %s", pairs[0], pairs[1], err.text);
     authorise_free(authorise);
 }
@@ -142,7 +150,7 @@ static void deny_pairs(X509 *certificate, const char *why, const char *const *pa
     struct authorise *authorise = make(pairs);
     struct error err = ERROR_INIT;
 
-    if (authorise_check(authorise, certificate, &err) != ERROR_VERIFY)
+    if (check_leaf(authorise, certificate, &err) != ERROR_VERIFY)
         fail_msg("allowed by %s %s", pairs[0], pairs[1]);
     assert_int_equal(err.category, ERROR_VERIFY);
     if (strstr(err.text, why) == NULL)
@@ -189,6 +197,197 @@ static void test_alternative_names(void **state)
     DENY(certificate, "is not allowed", "uri", "spiffe://example/Client/x");
     ALLOW(certificate, "email", "Alice@example.com");
     DENY(certificate, "email \"Alice@example.com\" is not allowed", "email", "alice@example.com");
+    X509_free(certificate);
+}
+
+static void test_organization_identifier(void **state)
+{
+    X509 *certificate = make_usual();
+
+    (void)state;
+    DENY(certificate, "the certificate has no usable organization-identifier", "organization-identifier",
+         "PSDES-BDE-3DFD21");
+    add_rdn(certificate, NID_organizationIdentifier, "PSDES-BDE-3DFD21", -1);
+    ALLOW(certificate, "organization-identifier", "PSDES-BDE-3DFD21");
+    DENY(certificate, "organization-identifier \"PSDES-BDE-3DFD21\" is not allowed", "organization-identifier",
+         "PSDES-BDE-3DFD2");
+    DENY(certificate, "is not allowed", "organization-identifier", "psdes-bde-3dfd21");
+    X509_free(certificate);
+}
+
+static X509 *with_san(int type, const char *value)
+{
+    X509 *certificate = make_certificate();
+    GENERAL_NAMES *names = GENERAL_NAMES_new();
+
+    add_san(names, type, value, -1);
+    set_sans(certificate, names);
+    return certificate;
+}
+
+static void test_dns_patterns(void **state)
+{
+    static const struct {
+        const char *pattern, *name;
+        bool fits;
+    } table[] = {
+        {"*.example.com", "a.example.com", true},     {"*.EXAMPLE.com", "Web-1.Example.COM", true},
+        {"*.example.com", "a.b.example.com", false},  {"*.example.com", "example.com", false},
+        {"*.example.com", ".example.com", false},     {"*.example.com", "*.example.com", false},
+        {"*.example.com", "a.example.com.", false},   {"*.example.com", "aexample.com", false},
+        {"*.example.com", "a.example.com.x", false},  {"*.example.com", "a b.example.com", false},
+        {"*.example.com", "a.notexample.com", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        X509 *certificate = with_san(GEN_DNS, table[i].name);
+
+        if (table[i].fits)
+            ALLOW(certificate, "dns", table[i].pattern);
+        else
+            DENY(certificate, "is not allowed", "dns", table[i].pattern);
+        X509_free(certificate);
+    }
+}
+
+static void test_uri_patterns(void **state)
+{
+    static const struct {
+        const char *pattern, *uri;
+        bool fits;
+    } table[] = {
+        {"spiffe://td/ns/*", "spiffe://td/ns/prod", true},
+        {"spiffe://td/ns/*/sa/*", "spiffe://td/ns/prod/sa/web.v2_a-b", true},
+        {"spiffe://td/*/web", "spiffe://td/prod/web", true},
+        {"spiffe://td/ns/*", "spiffe://td/ns/prod/sa/web", false},
+        {"spiffe://td/ns/*", "spiffe://td/ns/", false},
+        {"spiffe://td/ns/*", "spiffe://td/ns", false},
+        {"spiffe://td/ns/*", "spiffe://td/ns/..", false},
+        {"spiffe://td/ns/*", "spiffe://td/ns/.", false},
+        {"spiffe://td/ns/*", "spiffe://td/ns/*", false},
+        {"spiffe://td/ns/*", "spiffe://td/ns/a%2fb", false},
+        {"spiffe://td/ns/*", "spiffe://td/ns/a?b", false},
+        {"spiffe://td/ns/*", "spiffe://td/ns/a#b", false},
+        {"spiffe://td/ns/*", "spiffe://td/NS/a", false},
+        {"spiffe://td/ns/*", "spiffe://td.evil/ns/a", false},
+        {"spiffe://td/ns/*", "spiffe://evil/td/ns/a", false},
+        {"spiffe://td/ns/*", "spiffe://u@td/ns/a", false},
+        {"spiffe://td/ns/*", "Spiffe://td/ns/a", false},
+        {"spiffe://td/*/x", "spiffe://td/a/b/x", false},
+        {"spiffe://td/*/x", "spiffe://td//x", false},
+        {"spiffe://td/*/x", "spiffe://td/a/x/", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        X509 *certificate = with_san(GEN_URI, table[i].uri);
+
+        if (table[i].fits)
+            ALLOW(certificate, "uri", table[i].pattern);
+        else
+            DENY(certificate, "is not allowed", "uri", table[i].pattern);
+        X509_free(certificate);
+    }
+}
+
+static void expect_policies(const char *wanted, const char *const *valid, bool allowed)
+{
+    X509 *certificate = make_usual();
+    struct authorise *authorise = make((const char *const[]){"policy", wanted, NULL});
+    struct authorise_client client = {.leaf = certificate};
+    STACK_OF(ASN1_OBJECT) *policies = sk_ASN1_OBJECT_new_null();
+    struct error err = ERROR_INIT;
+    result outcome;
+
+    for (; *valid != NULL; valid++)
+        assert_true(sk_ASN1_OBJECT_push(policies, OBJ_txt2obj(*valid, 1)) > 0);
+    client.policies = policies;
+    outcome = authorise_check(authorise, &client, NULL, &err);
+    if (outcome != (allowed ? ERROR_NONE : ERROR_VERIFY))
+        fail_msg("%s: %s", wanted, err.text);
+    if (!allowed)
+        assert_non_null(strstr(err.text, "policy"));
+    sk_ASN1_OBJECT_pop_free(policies, ASN1_OBJECT_free);
+    authorise_free(authorise);
+    X509_free(certificate);
+}
+
+/* What counts is the set that path validation left over, not the certificate's own extension. */
+static void test_policies(void **state)
+{
+    X509 *certificate = make_usual();
+    CERTIFICATEPOLICIES *claimed = CERTIFICATEPOLICIES_new();
+    POLICYINFO *info = POLICYINFO_new();
+
+    (void)state;
+    expect_policies("1.2.3", (const char *const[]){"1.2.3", NULL}, true);
+    expect_policies("1.2.3", (const char *const[]){"2.5", "1.2.3", NULL}, true);
+    expect_policies("1.2.3", (const char *const[]){NULL}, false);
+    expect_policies("1.2.3", (const char *const[]){"1.2.3.4", NULL}, false);
+    expect_policies("1.2.3.4", (const char *const[]){"1.2.3", NULL}, false);
+    expect_policies("1.2.3", (const char *const[]){"2.5.29.32.0", NULL}, false); /* any-policy */
+    info->policyid = OBJ_txt2obj("1.2.3", 1);
+    assert_true(sk_POLICYINFO_push(claimed, info) > 0);
+    assert_int_equal(X509_add1_ext_i2d(certificate, NID_certificate_policies, claimed, 0, 0), 1);
+    DENY(certificate, "no policy is valid for the whole path", "policy", "1.2.3");
+    CERTIFICATEPOLICIES_free(claimed);
+    X509_free(certificate);
+}
+
+static void test_issuer_key(void **state)
+{
+    X509 *leaf = make_usual(), *ca = make_certificate();
+    STACK_OF(X509) *path = sk_X509_new_null();
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    unsigned char *der = NULL;
+    int length = i2d_PUBKEY(key, &der);
+    char hex[100];
+    struct authorise *authorise;
+    struct authorise_client client = {.leaf = leaf, .path = path};
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    (void)SHA256(der, (size_t)length, digest);
+    OPENSSL_free(der);
+    text_hex(digest, sizeof(digest), 0, hex, sizeof(hex));
+    authorise = make((const char *const[]){"issuer-spki-sha256", hex, "cn", "alice", NULL});
+    assert_int_equal(check_leaf(authorise, leaf, &err), ERROR_VERIFY);
+    assert_true(sk_X509_push(path, leaf) > 0);
+    assert_int_equal(authorise_check(authorise, &client, NULL, &err), ERROR_VERIFY);
+    assert_non_null(strstr(err.text, "the certificate has no usable issuer-spki-sha256"));
+    assert_true(sk_X509_push(path, ca) > 0);
+    assert_int_equal(authorise_check(authorise, &client, NULL, &err), ERROR_NONE);
+    authorise_free(authorise);
+    hex[0] = hex[0] == '0' ? '1' : '0';
+    authorise = make((const char *const[]){"issuer-spki-sha256", hex, NULL});
+    assert_int_equal(authorise_check(authorise, &client, NULL, &err), ERROR_VERIFY);
+    assert_non_null(strstr(err.text, "issuer-spki-sha256 "));
+    authorise_free(authorise);
+    sk_X509_free(path);
+    X509_free(leaf);
+    X509_free(ca);
+}
+
+/* The first that fits counts, as it decides about the backend. */
+static void test_the_first_rule_that_fits(void **state)
+{
+    const char *const bob[] = {"bob"}, *const alice[] = {"alice"}, *const treasury[] = {"Treasury"};
+    const struct allow_rule rules[] = {{.kinds[AUTHORISE_CN] = {bob, 1}},
+                                       {.kinds[AUTHORISE_OU] = {treasury, 1}, .name = "treasury"},
+                                       {.kinds[AUTHORISE_CN] = {alice, 1}}};
+    X509 *certificate = make_usual();
+    const struct authorise_client client = {.leaf = certificate};
+    struct authorise *authorise = NULL;
+    size_t rule = 99;
+
+    (void)state;
+    assert_int_equal(authorise_new(rules, 3, &authorise, NULL), ERROR_NONE);
+    assert_int_equal(authorise_check(authorise, &client, &rule, NULL), ERROR_NONE);
+    assert_int_equal(rule, 1);
+    assert_string_equal(authorise_rule_name(authorise, 0), "1");
+    assert_string_equal(authorise_rule_name(authorise, 1), "treasury");
+    authorise_free(authorise);
     X509_free(certificate);
 }
 
@@ -323,13 +522,13 @@ static void test_any_rule_suffices(void **state)
 
     (void)state;
     assert_int_equal(authorise_new(rules, 2, &authorise, &err), ERROR_NONE);
-    assert_int_equal(authorise_check(authorise, certificate, &err), ERROR_VERIFY);
+    assert_int_equal(check_leaf(authorise, certificate, &err), ERROR_VERIFY);
     assert_string_equal(err.text, "not authorised: allow block 1: cn \"alice\", \"second \xc3\xa4\" is not allowed; "
                                   "allow block 2: ou \"Treasury\", \"Payments\" is not allowed");
     authorise_free(authorise);
     rules[2].kinds[AUTHORISE_CN] = (struct allow_values){alice, 1};
     assert_int_equal(authorise_new(rules, 3, &authorise, &err), ERROR_NONE);
-    assert_int_equal(authorise_check(authorise, certificate, &err), ERROR_NONE);
+    assert_int_equal(check_leaf(authorise, certificate, &err), ERROR_NONE);
     authorise_free(authorise);
     X509_free(certificate);
 }
@@ -342,7 +541,7 @@ static void test_without_rules_nobody(void **state)
 
     (void)state;
     assert_int_equal(authorise_new(NULL, 0, &authorise, &err), ERROR_NONE);
-    assert_int_equal(authorise_check(authorise, certificate, &err), ERROR_VERIFY);
+    assert_int_equal(check_leaf(authorise, certificate, &err), ERROR_VERIFY);
     assert_string_equal(err.text, "not authorised: there is no allow block");
     authorise_free(authorise);
     authorise_free(NULL);
@@ -351,7 +550,7 @@ static void test_without_rules_nobody(void **state)
 
 static void test_rules_that_are_refused(void **state)
 {
-    const char *const good[] = {"alice"}, *const bad[] = {"*.example.com"};
+    const char *const good[] = {"alice"}, *const bad[] = {"a.*.example.com"};
     struct allow_rule rules[2] = {{.kinds[AUTHORISE_CN] = {good, 1}}};
     struct authorise *authorise = NULL;
     struct error err = ERROR_INIT;
@@ -361,8 +560,12 @@ static void test_rules_that_are_refused(void **state)
     assert_string_equal(err.text, "allow block 2: it has no condition and would allow everyone");
     rules[1].kinds[AUTHORISE_DNS] = (struct allow_values){bad, 1};
     assert_int_equal(authorise_new(rules, 2, &authorise, &err), ERROR_CONFIG);
-    assert_string_equal(err.text,
-                        "allow block 2: dns: \"*.example.com\" has a wildcard: each name must be given in full");
+    assert_string_equal(err.text, "allow block 2: dns: \"a.*.example.com\" has a wildcard elsewhere than as its whole "
+                                  "first label");
+    rules[1].name = "0123456789012345678901234567890123456789012345678901234567890123";
+    assert_int_equal(authorise_new(rules, 2, &authorise, &err), ERROR_CONFIG);
+    assert_string_equal(err.text, "allow block 2: its name is empty or longer than 63 bytes");
+    rules[1].name = NULL;
     assert_int_equal(authorise_new(rules, AUTHORISE_RULES_MAX + 1, &authorise, &err), ERROR_CONFIG);
     rules[0].kinds[AUTHORISE_CN].n = AUTHORISE_VALUES_MAX + 1;
     assert_int_equal(authorise_new(rules, 1, &authorise, &err), ERROR_CONFIG);
@@ -431,6 +634,21 @@ static void test_values_that_are_refused(void **state)
         refuse_value((enum authorise_kind)kind, text, "longer than 4096 bytes");
     }
     refuse_value(AUTHORISE_DNS, "*", "wildcard");
+    refuse_value(AUTHORISE_DNS, "*.com", "too wide");
+    refuse_value(AUTHORISE_DNS, "w*.example.com", "wildcard");
+    refuse_value(AUTHORISE_DNS, "*.*.example.com", "wildcard");
+    refuse_value(AUTHORISE_DNS, "*.", "too wide");
+    refuse_value(AUTHORISE_URI, "spiffe://*/ns", "wildcard");
+    refuse_value(AUTHORISE_URI, "spiffe://td*/ns", "wildcard");
+    refuse_value(AUTHORISE_URI, "*://td/ns", "wildcard");
+    refuse_value(AUTHORISE_URI, "spiffe://td/ns*", "wildcard");
+    refuse_value(AUTHORISE_URI, "spiffe://td/*x/a", "wildcard");
+    refuse_value(AUTHORISE_URI, "spiffe:///ns/*", "wildcard");
+    refuse_value(AUTHORISE_URI, "urn:example:*", "wildcard");
+    refuse_value(AUTHORISE_POLICY, "2.5.29.32.0", "any-policy");
+    refuse_value(AUTHORISE_POLICY, "serverAuth", "not an object identifier");
+    refuse_value(AUTHORISE_POLICY, "9.1", "not an object identifier");
+    refuse_value(AUTHORISE_ISSUER_SPKI_SHA256, "abcd", "not a SHA-256");
     refuse_value(AUTHORISE_DNS, "a b", "not a DNS name");
     refuse_value(AUTHORISE_DNS,
                  "b\xc3\xbc"
@@ -560,6 +778,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_subject),
         cmocka_unit_test(test_alternative_names),
+        cmocka_unit_test(test_organization_identifier),
+        cmocka_unit_test(test_dns_patterns),
+        cmocka_unit_test(test_uri_patterns),
+        cmocka_unit_test(test_policies),
+        cmocka_unit_test(test_issuer_key),
+        cmocka_unit_test(test_the_first_rule_that_fits),
         cmocka_unit_test(test_nothing_there),
         cmocka_unit_test(test_embedded_nul),
         cmocka_unit_test(test_string_types),

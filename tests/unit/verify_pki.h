@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <openssl/conf.h>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
@@ -72,8 +73,10 @@ static inline X509 *pki_make(const struct pki_certificate *spec)
     X509_NAME *name = X509_NAME_new();
     EVP_PKEY *signer = spec->issuer_key != NULL ? spec->issuer_key : spec->key;
     X509V3_CTX ctx = {.issuer_cert = spec->issuer != NULL ? spec->issuer : x, .subject_cert = x};
+    CONF *empty = NCONF_new(NULL);
 
     assert_non_null(x);
+    X509V3_set_nconf(&ctx, empty); /* without one OpenSSL does not parse certificatePolicies */
     pki_name(name, spec->cn);
     assert_int_equal(X509_set_version(x, X509_VERSION_3), 1);
     assert_int_equal(ASN1_INTEGER_set(X509_get_serialNumber(x), spec->serial), 1);
@@ -91,6 +94,7 @@ static inline X509 *pki_make(const struct pki_certificate *spec)
     }
     assert_true(X509_sign(x, signer, pki_digest(spec->digest, signer)) > 0);
     X509_NAME_free(name);
+    NCONF_free(empty);
     return x;
 }
 

@@ -129,4 +129,6 @@ void verdict_free(struct verdict *verdict)
         return;
     sk_X509_pop_free(verdict->path, X509_free);
     verdict->path = NULL;
+    sk_ASN1_OBJECT_pop_free(verdict->policies, ASN1_OBJECT_free);
+    verdict->policies = NULL;
 }

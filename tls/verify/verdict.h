@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 
+#include <openssl/asn1.h>
 #include <openssl/types.h>
 #include <openssl/x509.h>
 #include <stdbool.h>
@@ -59,6 +60,11 @@ struct verdict {
     size_t n_crls;
     uint16_t passed[VERDICT_DEPTHS_MAX]; /* for verdict_passed() */
     STACK_OF(X509) * path; /* the path used (leaf first), as far as it was built; may be NULL; verdict_free() */
+    /*
+     * Accepted: the certificate policies that are valid for the whole path and within the initial policy set (RFC 5280
+     * 6.1.6), in the terms of the anchor's domain; any-policy among them where nothing narrows it. NULL: none.
+     */
+    STACK_OF(ASN1_OBJECT) * policies;
 };
 
 /* One line: "certificate CN=x (depth 1): revocation: revoked since ... (RFC 5280 6.3.3)". Returns out. */
@@ -77,7 +83,7 @@ void verdict_pass(struct verdict *verdict, enum verdict_step step, int first, in
 const char *verdict_step_check(enum verdict_step step);
 const char *verdict_step_reference(enum verdict_step step);
 
-/* Release the path (not the struct, which may be freed or filled again). NULL is allowed. */
+/* Release path and policies (not the struct, which may be freed or filled again). NULL is allowed. */
 void verdict_free(struct verdict *verdict);
 
 /* The subject of a certificate as one escaped line, "serial 0a1b" when it is empty. Returns out. */

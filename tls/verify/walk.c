@@ -423,6 +423,28 @@ static void reject_internal(struct finding *finding, int error, const char *text
     finding_reject(finding, &place, "%s", text);
 }
 
+/* The policies that are left at the end of the path. False: no memory. */
+static bool keep_policies(struct verdict *verdict, X509_STORE_CTX *ctx)
+{
+    const X509_POLICY_TREE *tree = X509_STORE_CTX_get0_policy_tree(ctx);
+    STACK_OF(X509_POLICY_NODE) *nodes = tree == NULL ? NULL : X509_policy_tree_get0_user_policies(tree);
+
+    if (sk_X509_POLICY_NODE_num(nodes) <= 0)
+        return true;
+    verdict->policies = sk_ASN1_OBJECT_new_null();
+    if (verdict->policies == NULL)
+        return false;
+    for (int i = 0; i < sk_X509_POLICY_NODE_num(nodes); i++) {
+        ASN1_OBJECT *policy = OBJ_dup(X509_policy_node_get0_policy(sk_X509_POLICY_NODE_value(nodes, i)));
+
+        if (policy == NULL || sk_ASN1_OBJECT_push(verdict->policies, policy) <= 0) {
+            ASN1_OBJECT_free(policy);
+            return false;
+        }
+    }
+    return true;
+}
+
 static void run(struct finding *finding, X509_STORE_CTX *ctx)
 {
     int ok = X509_verify_cert(ctx);
@@ -433,6 +455,8 @@ static void run(struct finding *finding, X509_STORE_CTX *ctx)
         verdict_pass(finding->verdict, VERDICT_POLICIES, 0, sk_X509_num(finding->verdict->path) - 2);
         check_path(finding, finding->verdict->path);
         check_leaf(finding);
+        if (!keep_policies(finding->verdict, ctx))
+            reject_internal(finding, X509_V_ERR_OUT_OF_MEM, "out of memory");
     } else if (!finding->rejected) {
         reject_internal(finding, ok == 0 ? X509_STORE_CTX_get_error(ctx) : X509_V_ERR_UNSPECIFIED,
                         "the check could not be finished");
