@@ -3,6 +3,8 @@
 #include "client/verify_print.h"
 #include "tls/verify/chain.h"
 #include "tls/verify/crl.h"
+#include "tls/verify/ocsp_file.h"
+#include "tls/verify/pin.h"
 #include "tls/verify/trust.h"
 
 #include <openssl/objects.h>
@@ -12,10 +14,10 @@
 #include <time.h>
 
 struct arguments {
-    const char *trust, *time, *purpose, *revocation, *security_policy, *hostname;
+    const char *trust, *time, *purpose, *revocation, *security_policy, *hostname, *order;
     uint64_t depth;
     bool explicit_policy, inhibit_any, inhibit_mapping, json;
-    struct options_list untrusted, crls, policies;
+    struct options_list untrusted, crls, policies, responses, spkis;
 };
 
 /* Everything that was loaded, and the request that points into it. */
@@ -24,6 +26,9 @@ struct material {
     STACK_OF(X509) * untrusted;    /* borrowed from certificates */
     struct trust *trust;
     struct crl_snapshot *crls;
+    struct file_content files[CHAIN_RESPONSES_MAX]; /* of the responses */
+    struct chain_response responses[CHAIN_RESPONSES_MAX];
+    uint8_t spkis[PIN_COUNT_MAX][CHAIN_SPKI_LENGTH];
     struct chain_request request;
 };
 
@@ -70,13 +75,46 @@ static result check_policies(const struct options_list *policies, struct error *
     return ERROR_NONE;
 }
 
+static result parse_order(const char *text, enum chain_order *ret, struct error *err)
+{
+    char words[32];
+    const char *list[3];
+    size_t n = 0;
+    char *rest = words;
+
+    (void)snprintf(words, sizeof(words), "%s", text);
+    for (char *word; n < 3 && (word = strsep(&rest, ",")) != NULL;)
+        list[n++] = word;
+    if (!chain_parse_order(list, n, ret))
+        return error_set(err, ERROR_USAGE, "--revocation-order: \"%.60s\" is not ocsp,crl or crl,ocsp or one of them",
+                         text);
+    return ERROR_NONE;
+}
+
+static result parse_pins(const struct options_list *texts, struct material *material, struct error *err)
+{
+    if (texts->n > PIN_COUNT_MAX)
+        return error_set(err, ERROR_USAGE, "--trust-spki: more than %d keys", PIN_COUNT_MAX);
+    for (size_t i = 0; i < texts->n; i++) {
+        if (pin_parse(texts->items[i], material->spkis[i], err) != ERROR_NONE) {
+            error_prefix(err, "--trust-spki");
+            err->category = ERROR_USAGE;
+            return ERROR_USAGE;
+        }
+    }
+    material->request.spkis = (const uint8_t(*)[CHAIN_SPKI_LENGTH])material->spkis;
+    material->request.n_spkis = texts->n;
+    return ERROR_NONE;
+}
+
 static result fill_request(const struct arguments *arguments, struct material *material, struct error *err)
 {
     struct chain_request *request = &material->request;
     const char *revocation = arguments->revocation;
+    result res = ERROR_NONE;
 
     if (revocation == NULL)
-        revocation = arguments->crls.n > 0 ? "required" : "off";
+        revocation = arguments->crls.n + arguments->responses.n > 0 ? "required" : "off";
     /* The option table has checked these words. */
     if (!chain_parse_revocation(revocation, &request->revocation) ||
         !chain_parse_policy(arguments->security_policy, &request->policy) ||
@@ -92,7 +130,28 @@ static result fill_request(const struct arguments *arguments, struct material *m
     request->explicit_policy = arguments->explicit_policy;
     request->inhibit_any = arguments->inhibit_any;
     request->inhibit_mapping = arguments->inhibit_mapping;
-    return check_policies(&arguments->policies, err);
+    if (arguments->order != NULL)
+        res = parse_order(arguments->order, &request->order, err);
+    if (res == ERROR_NONE)
+        res = parse_pins(&arguments->spkis, material, err);
+    return res == ERROR_NONE ? check_policies(&arguments->policies, err) : res;
+}
+
+static result load_responses(const struct options_list *paths, struct material *material, struct error *err)
+{
+    if (paths->n > CHAIN_RESPONSES_MAX)
+        return error_set(err, ERROR_USAGE, "--ocsp-response: more than %d files", CHAIN_RESPONSES_MAX);
+    for (size_t i = 0; i < paths->n; i++) {
+        result res = ocsp_file_load(paths->items[i], &material->files[i], err);
+
+        if (res != ERROR_NONE)
+            return res;
+        material->responses[i] =
+            (struct chain_response){.der = material->files[i].data, .length = material->files[i].length};
+    }
+    material->request.responses = material->responses;
+    material->request.n_responses = paths->n;
+    return ERROR_NONE;
 }
 
 static result load_untrusted(struct material *material, const char *path, struct error *err)
@@ -128,6 +187,8 @@ static result load(const struct arguments *arguments, const char *leaf, struct m
         res = trust_load(arguments->trust, NULL, &material->trust, err);
     if (res == ERROR_NONE)
         res = crl_snapshot_load(arguments->crls.items, arguments->crls.n, NULL, &material->crls, err);
+    if (res == ERROR_NONE)
+        res = load_responses(&arguments->responses, material, err);
     if (res != ERROR_NONE)
         return as_usage(res, err);
     material->untrusted = sk_X509_dup(material->certificates);
@@ -146,6 +207,8 @@ static void material_free(struct material *material)
     sk_X509_pop_free(material->certificates, X509_free);
     trust_free(material->trust);
     crl_snapshot_free(material->crls);
+    for (size_t i = 0; i < CHAIN_RESPONSES_MAX; i++)
+        file_content_free(&material->files[i]);
 }
 
 static int verify(const struct arguments *arguments, const char *leaf)
@@ -180,9 +243,15 @@ static int run(int argc, char **argv)
         OPTIONS_REQUIRED("trust", "FILE", &a.trust, "trust anchors"),
         OPTIONS_LIST("untrusted", "FILE", &a.untrusted, "intermediate certificates, in any order"),
         OPTIONS_LIST("crl", "FILE", &a.crls, "CRLs: a file or a folder"),
-        OPTIONS_CHOICE("revocation", "required|prefer|off", &a.revocation,
-                       "required: each certificate below the anchor needs a fresh CRL; prefer: a missing or stale CRL "
-                       "is accepted and noted; default: required with --crl, else off"),
+        OPTIONS_LIST("ocsp-response", "FILE", &a.responses, "stored OCSP response about a certificate of the path"),
+        OPTIONS_CHOICE(
+            "revocation", "required|prefer|off", &a.revocation,
+            "required: each certificate below the anchor needs a fresh CRL or OCSP answer; prefer: missing "
+            "or stale data is accepted and noted; default: required with --crl or --ocsp-response, else off"),
+        OPTIONS_TEXT("revocation-order", "ocsp,crl", &a.order,
+                     "which sources count: ocsp,crl (default), crl,ocsp, or one of them alone"),
+        OPTIONS_LIST("trust-spki", "sha256//BASE64", &a.spkis,
+                     "a key that a certificate of the path must have besides; one of several will do"),
         OPTIONS_TEXT("time", "UNIX|ISO8601", &a.time, "verify as of this time, e.g. 2026-01-31T12:00:00Z"),
         OPTIONS_CHOICE("purpose", "client|server|any", &a.purpose, "what the leaf is used for; default: any"),
         OPTIONS_TEXT("hostname", "NAME", &a.hostname, "DNS name or IP address the leaf must carry"),
@@ -218,6 +287,8 @@ static int run(int argc, char **argv)
     options_list_free(&a.untrusted);
     options_list_free(&a.crls);
     options_list_free(&a.policies);
+    options_list_free(&a.responses);
+    options_list_free(&a.spkis);
     return status;
 }
 

@@ -115,6 +115,23 @@ static void print_crls(const struct verdict *verdict, int depth, FILE *out)
     }
 }
 
+static void print_ocsps(const struct verdict *verdict, int depth, FILE *out)
+{
+    char from[32], until[32];
+
+    for (size_t i = 0; i < verdict->n_ocsps; i++) {
+        const struct verdict_ocsp *answer = &verdict->ocsps[i];
+
+        if (answer->depth != depth)
+            continue;
+        (void)fprintf(out, "   revocation  OCSP: %s%s%s%s\n", answer->status, answer->responder[0] != '\0' ? ", " : "",
+                      answer->responder, answer->delegated ? " for the issuer" : "");
+        if (answer->this_update != 0)
+            (void)fprintf(out, "               issued %s, next %s\n", format_seconds(answer->this_update, from),
+                          answer->next_update != 0 ? format_seconds(answer->next_update, until) : "unknown");
+    }
+}
+
 static void print_certificate(const struct chain_request *request, const struct verdict *verdict, int depth, FILE *out)
 {
     struct facts facts;
@@ -127,6 +144,7 @@ static void print_certificate(const struct chain_request *request, const struct 
     (void)fprintf(out, "   key         %s, signed with %s\n", facts.key, facts.signature);
     if (facts.usage[0] != '\0')
         (void)fprintf(out, "   usage       %s\n", facts.usage);
+    print_ocsps(verdict, depth, out);
     print_crls(verdict, depth, out);
     if (is_anchor(verdict, depth))
         (void)fprintf(out, "   trust       anchor\n");
@@ -187,6 +205,35 @@ static cJSON *crls_json(const struct verdict *verdict, int depth)
     return array;
 }
 
+static cJSON *ocsps_json(const struct verdict *verdict, int depth)
+{
+    cJSON *array = cJSON_CreateArray();
+    char text[32];
+
+    for (size_t i = 0; i < verdict->n_ocsps; i++) {
+        const struct verdict_ocsp *answer = &verdict->ocsps[i];
+        cJSON *object;
+
+        if (answer->depth != depth)
+            continue;
+        object = cJSON_CreateObject();
+        cJSON_AddStringToObject(object, "status", answer->status);
+        cJSON_AddStringToObject(object, "responder", answer->responder);
+        cJSON_AddBoolToObject(object, "delegated", answer->delegated);
+        cJSON_AddBoolToObject(object, "stapled", answer->stapled);
+        if (answer->this_update != 0)
+            cJSON_AddStringToObject(object, "this_update", format_seconds(answer->this_update, text));
+        else
+            cJSON_AddNullToObject(object, "this_update");
+        if (answer->next_update != 0)
+            cJSON_AddStringToObject(object, "next_update", format_seconds(answer->next_update, text));
+        else
+            cJSON_AddNullToObject(object, "next_update");
+        cJSON_AddItemToArray(array, object);
+    }
+    return array;
+}
+
 static cJSON *checks_json(const struct verdict *verdict, int depth)
 {
     cJSON *array = cJSON_CreateArray();
@@ -222,6 +269,7 @@ static cJSON *certificate_json(const struct verdict *verdict, int depth)
     cJSON_AddStringToObject(object, "sha256", facts.sha256);
     cJSON_AddBoolToObject(object, "anchor", is_anchor(verdict, depth));
     cJSON_AddItemToObject(object, "crls", crls_json(verdict, depth));
+    cJSON_AddItemToObject(object, "ocsp", ocsps_json(verdict, depth));
     cJSON_AddItemToObject(object, "checks", checks_json(verdict, depth));
     return object;
 }
@@ -229,6 +277,7 @@ static cJSON *certificate_json(const struct verdict *verdict, int depth)
 static cJSON *verdict_json(const struct chain_request *request, const struct verdict *verdict)
 {
     static const char *const revocation[] = {"required", "prefer", "off"};
+    static const char *const order[] = {"ocsp,crl", "crl,ocsp", "ocsp", "crl"};
     static const char *const policy[] = {"2026", "legacy"};
     static const char *const purpose[] = {"any", "client", "server"};
     cJSON *object = cJSON_CreateObject(), *path = cJSON_CreateArray(), *notes = cJSON_CreateArray();
@@ -243,6 +292,7 @@ static cJSON *verdict_json(const struct chain_request *request, const struct ver
     cJSON_AddStringToObject(object, "time", format_seconds(request->time, text));
     cJSON_AddStringToObject(object, "purpose", purpose[request->purpose]);
     cJSON_AddStringToObject(object, "revocation", revocation[request->revocation]);
+    cJSON_AddStringToObject(object, "revocation_order", order[request->order]);
     cJSON_AddStringToObject(object, "security_policy", policy[request->policy]);
     for (int i = 0; i < sk_X509_num(verdict->path); i++)
         cJSON_AddItemToArray(path, certificate_json(verdict, i));

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 # labels: smoke
 """`tokentls` and `tokentls verify` as a person or a script meets them: exit statuses, messages, help and JSON."""
+import base64
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 
 PROGRAM = os.path.join(os.environ.get("TOKENTLS_BIN", ""), "tokentls")
 
@@ -154,6 +157,66 @@ def check_json(path):
     check(set(good) == set(bad), "the fields of the JSON object depend on the verdict")
 
 
+def make_responses(path):
+    """OCSP responses by the root about both leaves, one that has expired, and one by somebody else."""
+    with open(path("ocsp.txt"), "w", encoding="ascii") as file:
+        file.write("V\t491231235959Z\t\t10\tunknown\t/CN=leaf\n"
+                   "R\t491231235959Z\t260101000000Z,keyCompromise\t11\tunknown\t/CN=leaf\n")
+    for name, serial, signer, end in (("good", "0x10", "root", ["-ndays", "2"]), ("revoked", "0x11", "root", []),
+                                      ("stranger", "0x10", "good", []), ("unknown", "0x12", "root", [])):
+        key = path("root.key") if signer == "root" else path("leaf.key")
+        openssl("ocsp", "-issuer", path("root.pem"), "-serial", serial, "-no_nonce", "-reqout", path("ocsp.req"))
+        openssl("ocsp", "-index", path("ocsp.txt"), "-CA", path("root.pem"), "-rsigner", path(signer + ".pem"),
+                "-rkey", key, "-rmd", "sha256", "-reqin", path("ocsp.req"), "-respout", path(name + ".ocsp"), *end)
+    with open(path("good.ocsp"), "rb") as der, open(path("good.ocsp.pem"), "w", encoding="ascii") as file:
+        file.write("-----BEGIN OCSP RESPONSE-----\n" + base64.encodebytes(der.read()).decode("ascii") +
+                   "-----END OCSP RESPONSE-----\n")
+
+
+def check_ocsp(path):
+    trust, crl = ("verify", "--trust", path("root.pem")), ("--crl", path("root.crl"))
+    good, revoked = path("good.pem"), path("revoked.pem")
+    answer = lambda name: ("--ocsp-response", path(name))
+    for name in ("good.ocsp", "good.ocsp.pem"):
+        out = expect(0, "revocation  OCSP: good, CN=Root", "", *trust, *answer(name), good)
+        check("\naccepted\n" in out, name + " is not accepted:\n" + out)
+    by_ocsp = "revoked since 2026-01-01T00:00:00Z (keyCompromise) by OCSP response of CN=Root (RFC 6960 2.2)"
+    expect(1, by_ocsp, "", *trust, *answer("revoked.ocsp"), revoked)
+    expect(1, by_ocsp, "", *trust, *answer("revoked.ocsp"), "--revocation", "prefer", revoked)
+    expect(1, "; OCSP: the OCSP response is about another certificate", "", *trust, *answer("revoked.ocsp"), good)
+    expect(1, "; OCSP: its signer's certificate is not for signing OCSP responses", "", *trust,
+           *answer("stranger.ocsp"), good)
+    expect(1, "; OCSP: it has expired", "", *trust, *answer("good.ocsp"), "--time",
+           str(int(time.time()) + 5 * 86400), good)
+    expect(0, "accepted", "", *trust, *answer("good.ocsp"), *answer("revoked.ocsp"), good)
+    # what the CRL says counts whatever OCSP says, unless it is left out of the order
+    expect(1, "by CRL of CN=Root", "", *trust, *crl, *answer("good.ocsp"), revoked)
+    expect(0, "accepted", "", *trust, *crl, *answer("revoked.ocsp"), good)
+    expect(1, "revocation: no OCSP response about it (RFC 6960 3.2)", "", *trust, *crl, "--revocation-order", "ocsp",
+           good)
+    expect(1, "no CRL of CN=Root covers it", "", *trust, *answer("good.ocsp"), "--revocation-order", "crl", good)
+    expect(1, "", "good.pem: is not one OCSP response", *trust, *answer("good.pem"), good)
+    expect(2, "", "missing.ocsp: cannot open", *trust, *answer("missing.ocsp"), good)
+    expect(2, "", '--revocation-order: "crl,http" is not', *trust, "--revocation-order", "crl,http", good)
+    shown = json.loads(expect(0, "", "", *trust, *answer("good.ocsp"), "--json", good))
+    ocsp = shown["path"][0]["ocsp"]
+    check(len(ocsp) == 1 and ocsp[0]["status"] == "good" and ocsp[0]["responder"] == "CN=Root" and
+          ocsp[0]["delegated"] is False and ocsp[0]["next_update"] is not None, "JSON OCSP: " + str(ocsp))
+    check(shown["revocation_order"] == "ocsp,crl", "JSON order: " + str(shown))
+
+
+def check_pins(path):
+    trust = ("verify", "--trust", path("root.pem"))
+    der = subprocess.run(["openssl", "pkey", "-in", path("root.key"), "-pubout", "-outform", "DER"], check=True,
+                         stdout=subprocess.PIPE, timeout=60).stdout
+    pin = "sha256//" + base64.b64encode(hashlib.sha256(der).digest()).decode("ascii")
+    other = "sha256//" + base64.b64encode(bytes(32)).decode("ascii")
+    expect(0, "accepted", "", *trust, "--trust-spki", other, "--trust-spki", pin, path("good.pem"))
+    expect(1, "pin: neither it nor a certificate above it has one of the pinned keys (RFC 7469 2.6)", "", *trust,
+           "--trust-spki", other, path("good.pem"))
+    expect(2, "", '--trust-spki: "sha256//x" is not', *trust, "--trust-spki", "sha256//x", path("good.pem"))
+
+
 def main():
     check_program()
     with tempfile.TemporaryDirectory() as folder:
@@ -161,6 +224,9 @@ def main():
         check_usage(path)
         check_verdicts(path)
         check_json(path)
+        make_responses(path)
+        check_ocsp(path)
+        check_pins(path)
     print("failures:", len(failures))
     return 1 if failures else 0
 

@@ -99,7 +99,8 @@ static int promised(const struct reason *reason)
         int alert;
     } promises[] = {{"chain", SSL_AD_UNKNOWN_CA},           {"depth", SSL_AD_UNKNOWN_CA},
                     {"signature", SSL_AD_BAD_CERTIFICATE},  {"revocation", SSL_AD_CERTIFICATE_UNKNOWN},
-                    {"policy", SSL_AD_CERTIFICATE_UNKNOWN}, {"internal", SSL_AD_INTERNAL_ERROR}};
+                    {"policy", SSL_AD_CERTIFICATE_UNKNOWN}, {"stapling", SSL_AD_CERTIFICATE_UNKNOWN},
+                    {"internal", SSL_AD_INTERNAL_ERROR}};
 
     if (reason->error == X509_V_ERR_CERT_HAS_EXPIRED)
         return SSL_AD_CERTIFICATE_EXPIRED;

@@ -79,7 +79,7 @@ static inline void world_build(struct world *w)
     w->request.untrusted = untrusted;
     if (w->request.trust == NULL)
         w->request.trust = pki_trust(&w->root, 1);
-    w->request.crls = pki_snapshot(w->crls, w->n_crls);
+    w->request.crls = w->n_crls > 0 ? pki_snapshot(w->crls, w->n_crls) : NULL;
 }
 
 static inline void world_free(struct world *w)

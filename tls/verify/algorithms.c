@@ -105,7 +105,7 @@ static bool digest_is_good(int nid)
     return false;
 }
 
-static bool signature_is_good(const X509_ALGOR *algorithm, char *why, size_t size)
+bool algorithms_2026_signature(const X509_ALGOR *algorithm, char *why, size_t size)
 {
     const ASN1_OBJECT *object = NULL;
     int nid, digest = NID_undef, key = NID_undef;
@@ -135,7 +135,7 @@ bool algorithms_2026_certificate_signature(X509 *certificate, char *why, size_t 
     const X509_ALGOR *algorithm = NULL;
 
     X509_get0_signature(NULL, &algorithm, certificate);
-    return signature_is_good(algorithm, why, size);
+    return algorithms_2026_signature(algorithm, why, size);
 }
 
 bool algorithms_2026_crl_signature(const X509_CRL *crl, char *why, size_t size)
@@ -143,5 +143,5 @@ bool algorithms_2026_crl_signature(const X509_CRL *crl, char *why, size_t size)
     const X509_ALGOR *algorithm = NULL;
 
     X509_CRL_get0_signature(crl, NULL, &algorithm);
-    return signature_is_good(algorithm, why, size);
+    return algorithms_2026_signature(algorithm, why, size);
 }

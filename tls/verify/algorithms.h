@@ -23,5 +23,6 @@ bool algorithms_2026_key(EVP_PKEY *key, char *why, size_t size);
 /* 2026: SHA-256, SHA-384, SHA-512 or their SHA-3 kin under RSA, RSA-PSS or ECDSA, or EdDSA. As above. Any thread. */
 bool algorithms_2026_certificate_signature(X509 *certificate, char *why, size_t size);
 bool algorithms_2026_crl_signature(const X509_CRL *crl, char *why, size_t size);
+bool algorithms_2026_signature(const X509_ALGOR *algorithm, char *why, size_t size);
 
 #endif

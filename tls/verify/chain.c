@@ -59,6 +59,23 @@ bool chain_parse_purpose(const char *text, enum chain_purpose *ret)
     return true;
 }
 
+bool chain_parse_order(const char *const *words, size_t n, enum chain_order *ret)
+{
+    static const char *const names[] = {"ocsp", "crl", NULL};
+    int first, second;
+
+    if (n < 1 || n > 2 || !parse_word(words[0], names, &first))
+        return false;
+    if (n == 1) {
+        *ret = first == 0 ? CHAIN_ORDER_OCSP : CHAIN_ORDER_CRL;
+        return true;
+    }
+    if (!parse_word(words[1], names, &second) || second == first)
+        return false;
+    *ret = first == 0 ? CHAIN_ORDER_OCSP_CRL : CHAIN_ORDER_CRL_OCSP;
+    return true;
+}
+
 /* A key so large that checking its signatures is an attack. */
 static bool is_expensive(X509 *certificate)
 {
@@ -201,6 +218,32 @@ static bool needs_explanation(const struct attempts *attempts)
            (strcmp(best->reason.check, "extensions") == 0 || strcmp(best->reason.check, "validity") == 0);
 }
 
+/* The leaf is one of the pinned certificates or nothing; who issued it does not matter, everything else does. */
+static void verify_pinned(const struct chain_request *request, struct verdict *ret)
+{
+    struct trust *only = trust_pick(request->trust, request->leaf);
+    const struct reason *reason = reason_find(REASON_ERROR_PIN);
+    struct chain_request narrowed = *request;
+
+    if (only == NULL) {
+        ret->x509_error = reason->reported;
+        (void)snprintf(ret->reason.check, sizeof(ret->reason.check), "%s", reason->check);
+        (void)snprintf(ret->reason.reference, sizeof(ret->reason.reference), "%s", reason->reference);
+        (void)snprintf(ret->reason.text, sizeof(ret->reason.text), "it is not one of the pinned certificates");
+        verdict_subject(request->leaf, ret->reason.subject, sizeof(ret->reason.subject));
+        return;
+    }
+    narrowed.trust = only;
+    narrowed.untrusted = NULL;
+    narrowed.revocation = CHAIN_REVOCATION_OFF;
+    *ret = (struct verdict){0};
+    (void)walk_run(&narrowed, NULL, ret);
+    if (ret->accepted)
+        verdict_pass(ret, VERDICT_PIN, 0, 0);
+    trust_free(only);
+    ERR_clear_error();
+}
+
 void chain_verify(const struct chain_request *request, struct verdict *ret)
 {
     struct attempts attempts = {.request = request, .best = ret, .best_rank = REASON_NO_PATH};
@@ -208,6 +251,10 @@ void chain_verify(const struct chain_request *request, struct verdict *ret)
     *ret = (struct verdict){.x509_error = X509_V_ERR_UNSPECIFIED};
     (void)snprintf(ret->reason.check, sizeof(ret->reason.check), "internal");
     (void)snprintf(ret->reason.text, sizeof(ret->reason.text), "out of memory");
+    if (trust_is_pinned(request->trust)) {
+        verify_pinned(request, ret);
+        return;
+    }
     attempts.untrusted = collect_untrusted(request);
     if (attempts.untrusted == NULL)
         return;

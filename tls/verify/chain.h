@@ -23,6 +23,15 @@ enum chain_revocation {
     CHAIN_REVOCATION_PREFER,   /* missing or stale data is accepted and noted in the verdict; "revoked" rejects */
     CHAIN_REVOCATION_OFF
 };
+/* Who is asked for the status of a certificate, and in which order. Whoever is asked and says "revoked" rejects. */
+enum chain_order { CHAIN_ORDER_OCSP_CRL, CHAIN_ORDER_CRL_OCSP, CHAIN_ORDER_OCSP, CHAIN_ORDER_CRL };
+
+/* Whether the peer was asked for a stapled OCSP response (RFC 6066 8, RFC 8446 4.4.2.1). */
+enum chain_stapling {
+    CHAIN_STAPLING_NOT_ASKED,
+    CHAIN_STAPLING_PENDING, /* asked; it will arrive, or not, after this verdict (TLS 1.2): to be verified again */
+    CHAIN_STAPLING_ASKED    /* asked; it is in the request, or was not sent */
+};
 enum chain_policy { CHAIN_POLICY_2026, CHAIN_POLICY_LEGACY }; /* docs/gateway.md lists what each refuses */
 
 /* Parse "required|prefer|off", "2026|legacy", "client|server|any"; false leaves *ret alone. */
@@ -30,19 +39,41 @@ MUST_USE bool chain_parse_revocation(const char *text, enum chain_revocation *re
 MUST_USE bool chain_parse_policy(const char *text, enum chain_policy *ret);
 MUST_USE bool chain_parse_purpose(const char *text, enum chain_purpose *ret);
 
+/* Parse n words of "ocsp" and "crl", each at most once and at least one; false leaves *ret alone. */
+MUST_USE bool chain_parse_order(const char *const *words, size_t n, enum chain_order *ret);
+
 #define CHAIN_DEPTH_DEFAULT 8 /* intermediate certificates */
 #define CHAIN_DEPTH_MAX 32    /* a larger depth in a request counts as this */
+
+/* OCSP responses of one request that are looked at. */
+#define CHAIN_RESPONSES_MAX 64
+
+/* An OCSP response (DER, borrowed); length 0: none. */
+struct chain_response {
+    const uint8_t *der;
+    size_t length; /* bytes */
+};
+
+/* Bytes of a SHA-256 over a SubjectPublicKeyInfo. */
+#define CHAIN_SPKI_LENGTH 32
 
 struct chain_request {
     X509 *leaf;
     STACK_OF(X509) * untrusted; /* what the peer sent besides; may be NULL, may hold anything in any order */
     const struct trust *trust;
-    const struct crl_snapshot *crls; /* NULL: none */
-    int64_t time;                    /* UNIX seconds */
-    int depth;                       /* intermediate certificates at the most; CHAIN_DEPTH_DEFAULT */
+    const struct crl_snapshot *crls;        /* NULL: none */
+    const struct chain_response *responses; /* about any certificate of the path; CHAIN_RESPONSES_MAX at the most */
+    size_t n_responses;
+    struct chain_response staple; /* what the peer has stapled for its leaf */
+    enum chain_stapling stapling;
+    enum chain_order order;
+    int64_t time; /* UNIX seconds */
+    int depth;    /* intermediate certificates at the most; CHAIN_DEPTH_DEFAULT */
     enum chain_purpose purpose;
     enum chain_revocation revocation;
     enum chain_policy policy;
+    const uint8_t (*spkis)[CHAIN_SPKI_LENGTH]; /* a certificate of the path must have one of these keys; NULL: any */
+    size_t n_spkis;
     const char *hostname;        /* DNS name or IP address literal the leaf must carry; NULL: not checked */
     const char *const *policies; /* initial policy set as dotted OIDs, NULL-terminated; NULL: any-policy */
     bool explicit_policy, inhibit_any, inhibit_mapping; /* RFC 5280 6.1.1 (e) (f) (g) inputs */

@@ -61,6 +61,7 @@ void finding_reject(struct finding *finding, const struct finding_place *place, 
     finding->rejected = true;
     finding->rank = reason->rank;
     finding->verdict->x509_error = reason->reported;
+    finding->verdict->status_unknown = reason->rank == REASON_STATUS_UNKNOWN;
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
@@ -81,20 +82,13 @@ void finding_note(struct finding *finding, const struct finding_place *place, co
     fill_note(&verdict->notes[verdict->n_notes++], place, text);
 }
 
-/* RFC 5280 5.3.1 */
 static const char *revocation_reason(const X509_REVOKED *entry)
 {
-    static const char *const names[] = {
-        "unspecified",   "keyCompromise",        "cACompromise",    "affiliationChanged",
-        "superseded",    "cessationOfOperation", "certificateHold", NULL,
-        "removeFromCRL", "privilegeWithdrawn",   "aACompromise"};
     ASN1_ENUMERATED *value = X509_REVOKED_get_ext_d2i(entry, NID_crl_reason, NULL, NULL);
     long number = value != NULL ? ASN1_ENUMERATED_get(value) : 0;
 
     ASN1_ENUMERATED_free(value);
-    if (number < 0 || number >= (long)(sizeof(names) / sizeof(names[0])) || names[number] == NULL)
-        return "unknown reason";
-    return names[number];
+    return reason_of_revocation(number);
 }
 
 static bool describe_revocation(X509_CRL *crl, X509 *certificate, char *out, size_t size)
@@ -193,6 +187,16 @@ static void describe(const struct finding *finding, X509_STORE_CTX *ctx, int err
         describe_crl_problem(finding, ctx, error, out, 256);
 }
 
+/* What OCSP had to say behind what the CRLs lack. */
+static void append_ocsp(const struct finding *finding, const struct finding_place *place, char text[256])
+{
+    size_t used = strlen(text);
+
+    if (reason_is_status_unknown(place->error) && place->depth >= 0 && place->depth < VERDICT_DEPTHS_MAX &&
+        finding->revocation.why[place->depth][0] != '\0')
+        (void)snprintf(text + used, 256 - used, "; OCSP: %s", finding->revocation.why[place->depth]);
+}
+
 static void keep_crl_issuer(struct finding *finding, const struct finding_place *place, const char *text)
 {
     struct verdict_note *note = &finding->crl_issuer;
@@ -229,6 +233,8 @@ void finding_from_context(struct finding *finding, X509_STORE_CTX *ctx, bool tol
     }
     place.error = precise_error(place.error, place.certificate);
     describe(finding, ctx, place.error, text);
+    if (!of_crl_issuer)
+        append_ocsp(finding, &place, text);
     if (tolerated)
         finding_note(finding, &place, "%s", text);
     else if (of_crl_issuer)

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "tls/verify/chain.h"
 #include "tls/verify/reason.h"
+#include "tls/verify/revocation.h"
 
 #include <openssl/x509_vfy.h>
 
@@ -13,6 +14,7 @@ struct finding {
     struct verdict *verdict; /* being filled */
     enum reason_rank rank;   /* of verdict->reason, once rejected */
     bool rejected;
+    struct revocation revocation;
     X509_CRL *crl;                  /* being looked at; OpenSSL forgets its current one when it complains of dates */
     struct verdict_note crl_issuer; /* why the path of a CRL issuer failed; check "" when it did not */
 };

@@ -60,7 +60,11 @@ static const struct reason reasons[] = {
     STATUS(X509_V_ERR_UNHANDLED_CRITICAL_CRL_EXTENSION, "RFC 5280 5.2", "the CRL has an unknown critical extension"),
     STATUS(X509_V_ERR_DIFFERENT_CRL_SCOPE, "RFC 5280 6.3.3 (b)", "the CRL is for other certificates"),
     STATUS(X509_V_ERR_CRL_PATH_VALIDATION_ERROR, "RFC 5280 6.3.3 (f)", "the CRL issuer's certificate is not valid"),
+    STATUS(REASON_ERROR_OCSP, "RFC 6960 3.2", "no OCSP response about it"),
+    {REASON_ERROR_STAPLE, REASON_ERROR_STATUS_UNKNOWN, "stapling", "RFC 7633 4.2.3",
+     "it demands a stapled OCSP response", REASON_CERTIFICATE},
 
+    BAD(REASON_ERROR_PIN, "pin", "RFC 7469 2.6", "not one of the pinned keys or certificates"),
     BAD(REASON_ERROR_VERSION, "version", "RFC 5280 4.1.2.1", "a version that does not fit"),
     BAD(REASON_ERROR_SERIAL, "serial-number", "RFC 5280 4.1.2.2", "a serial number that may not be"),
     BAD(REASON_ERROR_NAME_EMPTY, "names", "RFC 5280 4.1.2.6", "it does not say whose it is"),
@@ -112,4 +116,16 @@ const struct reason *reason_find(int error)
 bool reason_is_status_unknown(int error)
 {
     return reason_find(error)->rank == REASON_STATUS_UNKNOWN;
+}
+
+const char *reason_of_revocation(long number)
+{
+    static const char *const names[] = {
+        "unspecified",   "keyCompromise",        "cACompromise",    "affiliationChanged",
+        "superseded",    "cessationOfOperation", "certificateHold", NULL,
+        "removeFromCRL", "privilegeWithdrawn",   "aACompromise"};
+
+    if (number < 0 || number >= (long)ARRAY_SIZE(names) || names[number] == NULL)
+        return "unknown reason";
+    return names[number];
 }

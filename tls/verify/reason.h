@@ -30,11 +30,17 @@ struct reason {
 #define REASON_ERROR_SERIAL 10002
 #define REASON_ERROR_NAME_EMPTY 10003
 #define REASON_ERROR_CONSTRAINTS 10004
+#define REASON_ERROR_OCSP 10005
+#define REASON_ERROR_STAPLE 10006
+#define REASON_ERROR_PIN 10007
 
 /* The entry for an error; for one that is not in the table a general one; never NULL. */
 const struct reason *reason_find(int error);
 
 /* True when the error says that there is no usable answer about revocation, as opposed to "revoked". */
 bool reason_is_status_unknown(int error);
+
+/* CRLReason (RFC 5280 5.3.1) as a word: "keyCompromise"; "unknown reason". Static. */
+const char *reason_of_revocation(long number);
 
 #endif

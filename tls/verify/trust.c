@@ -21,6 +21,7 @@ struct trust {
     atomic_uint references;
     STACK_OF(X509) * anchors;
     STACK_OF(X509) * intermediates;
+    bool pinned;
 };
 
 struct collector {
@@ -215,6 +216,65 @@ result trust_load_memory(const char *name, const uint8_t *data, size_t length, s
         return res;
     }
     return trust_new(collector.certificates, ret, err);
+}
+
+result trust_load_pinned(const char *path, OSSL_LIB_CTX *libctx, struct trust **ret, struct error *err)
+{
+    struct trust *trust = NULL;
+    STACK_OF(X509) *all = NULL;
+    result res = trust_load_certificates(path, libctx, &all, err);
+
+    if (res != ERROR_NONE)
+        return res;
+    trust = calloc(1, sizeof(*trust));
+    if (trust == NULL) {
+        sk_X509_pop_free(all, X509_free);
+        return error_set(err, ERROR_INTERNAL, "%s: out of memory", path);
+    }
+    atomic_init(&trust->references, 1);
+    trust->pinned = true;
+    trust->anchors = all;
+    *ret = trust;
+    return ERROR_NONE;
+}
+
+bool trust_is_pinned(const struct trust *trust)
+{
+    return trust->pinned;
+}
+
+/* Byte by byte: X509_cmp() leaves the signature out. */
+static bool is_same(X509 *a, X509 *b)
+{
+    unsigned char *der_a = NULL, *der_b = NULL;
+    int length_a = i2d_X509(a, &der_a), length_b = i2d_X509(b, &der_b);
+    bool same = length_a > 0 && length_a == length_b && memcmp(der_a, der_b, (size_t)length_a) == 0;
+
+    OPENSSL_free(der_a);
+    OPENSSL_free(der_b);
+    return same;
+}
+
+struct trust *trust_pick(const struct trust *trust, X509 *leaf)
+{
+    for (int i = 0; i < sk_X509_num(trust->anchors); i++) {
+        struct trust *only;
+
+        if (!is_same(sk_X509_value(trust->anchors, i), leaf))
+            continue;
+        only = calloc(1, sizeof(*only));
+        if (only == NULL)
+            return NULL;
+        atomic_init(&only->references, 1);
+        only->anchors = sk_X509_new_null();
+        if (only->anchors == NULL ||
+            !X509_add_cert(only->anchors, sk_X509_value(trust->anchors, i), X509_ADD_FLAG_UP_REF)) {
+            trust_free(only);
+            return NULL;
+        }
+        return only;
+    }
+    return NULL;
 }
 
 struct trust *trust_ref(struct trust *trust)

@@ -6,6 +6,7 @@
 
 #include <openssl/types.h>
 #include <openssl/x509.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct trust;
@@ -23,6 +24,16 @@ MUST_USE result trust_load(const char *path, OSSL_LIB_CTX *libctx, struct trust 
 /* As trust_load() from memory (length bytes, PEM or DER); `name` is for messages. */
 MUST_USE result trust_load_memory(const char *name, const uint8_t *data, size_t length, struct trust **ret,
                                   struct error *err);
+
+/*
+ * As trust_load() with a file, for partners without a CA: exactly these certificates are accepted, each for itself;
+ * none of them vouches for another one.
+ */
+MUST_USE result trust_load_pinned(const char *path, OSSL_LIB_CTX *libctx, struct trust **ret, struct error *err);
+bool trust_is_pinned(const struct trust *trust);
+
+/* A new set with `leaf` as its only anchor when it is one of these; NULL when it is not, or memory is exhausted. */
+MUST_USE struct trust *trust_pick(const struct trust *trust, X509 *leaf);
 
 /* Reference counting; any thread. trust_free(NULL) is allowed. */
 struct trust *trust_ref(struct trust *trust);

@@ -82,6 +82,7 @@ static const struct {
     [VERDICT_ALGORITHMS] = {"algorithms", "security policy 2026"},
     [VERDICT_DIGITAL_SIGNATURE] = {"key-usage", "RFC 8446 4.4.2.2"},
     [VERDICT_NAME] = {"name", "RFC 9525 6"},
+    [VERDICT_PIN] = {"pin", "RFC 7469 2.6"},
 };
 
 _Static_assert(sizeof(steps) / sizeof(steps[0]) == VERDICT_STEPS, "each check has a name");

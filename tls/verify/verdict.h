@@ -30,6 +30,17 @@ struct verdict_crl {
 };
 #define VERDICT_CRLS_MAX 16
 
+/* An OCSP answer about a certificate of the path, in the order they were looked at. */
+struct verdict_ocsp {
+    int depth;                        /* of the certificate it is about */
+    const char *status;               /* static: "good", "revoked", "unknown", "unusable" */
+    char responder[256];              /* escaped, one line; "" when nobody can be held to it */
+    int64_t this_update, next_update; /* UNIX seconds; next_update 0: absent */
+    bool delegated;                   /* signed by a responder whom the issuer has authorised */
+    bool stapled;                     /* sent by the peer in the handshake */
+};
+#define VERDICT_OCSPS_MAX 16
+
 /* The checks of one certificate, in the order they are made. */
 enum verdict_step {
     VERDICT_CHAIN,
@@ -46,6 +57,7 @@ enum verdict_step {
     VERDICT_ALGORITHMS,
     VERDICT_DIGITAL_SIGNATURE,
     VERDICT_NAME,
+    VERDICT_PIN,
     VERDICT_STEPS
 };
 #define VERDICT_DEPTHS_MAX 34 /* certificates of a path: leaf, CHAIN_DEPTH_MAX intermediates, anchor */
@@ -58,6 +70,12 @@ struct verdict {
     size_t n_notes;
     struct verdict_crl crls[VERDICT_CRLS_MAX];
     size_t n_crls;
+    struct verdict_ocsp ocsps[VERDICT_OCSPS_MAX];
+    size_t n_ocsps;
+    uint64_t unanswered; /* a bit for each depth of the path, whose signatures and dates are good: an OCSP
+                            answer about this certificate would count and is not there */
+    bool status_unknown; /* rejected only because nothing says whether a certificate is revoked */
+    bool staple_pending; /* the verdict leans on a stapled response that is still to come */
     uint16_t passed[VERDICT_DEPTHS_MAX]; /* for verdict_passed() */
     STACK_OF(X509) * path; /* the path used (leaf first), as far as it was built; may be NULL; verdict_free() */
     /*

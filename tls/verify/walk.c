@@ -7,6 +7,8 @@
 #include "tls/verify/finding.h"
 #include "tls/verify/lookup.h"
 #include "tls/verify/name.h"
+#include "tls/verify/pin.h"
+#include "tls/verify/revocation.h"
 #include "tls/verify/trust.h"
 
 #include <openssl/asn1.h>
@@ -102,6 +104,22 @@ static void pass_link(struct verdict *verdict, X509_STORE_CTX *ctx)
         verdict_pass(verdict, VERDICT_SIGNATURE, depth, depth);
 }
 
+/* There is no CRL that answers; true when the verdict need not fail for that. */
+static bool is_tolerated_status(struct finding *finding, X509_STORE_CTX *ctx)
+{
+    bool of_crl_issuer = X509_STORE_CTX_get0_parent_ctx(ctx) != NULL;
+    int depth = of_crl_issuer ? -1 : X509_STORE_CTX_get_error_depth(ctx);
+    bool tolerated;
+
+    if (depth >= 0 && depth < VERDICT_DEPTHS_MAX)
+        finding->revocation.uncovered |= UINT64_C(1) << depth;
+    if (revocation_is_settled(finding, depth))
+        return true;
+    tolerated = revocation_is_tolerated(finding, depth);
+    finding_from_context(finding, ctx, tolerated);
+    return tolerated;
+}
+
 static int on_error(int ok, X509_STORE_CTX *ctx)
 {
     struct finding *finding = finding_of(ctx);
@@ -113,12 +131,10 @@ static int on_error(int ok, X509_STORE_CTX *ctx)
     if (ok || error == X509_V_OK)
         return ok;
     tolerated = is_fine(ctx, error);
-    if (!tolerated && finding->request->revocation == CHAIN_REVOCATION_PREFER && reason_is_status_unknown(error)) {
-        finding_from_context(finding, ctx, true);
-        tolerated = true;
-    } else if (!tolerated) {
+    if (!tolerated && reason_is_status_unknown(error))
+        tolerated = is_tolerated_status(finding, ctx);
+    else if (!tolerated)
         finding_from_context(finding, ctx, false);
-    }
     if (tolerated)
         X509_STORE_CTX_set_error(ctx, X509_V_OK);
     return tolerated ? 1 : 0;
@@ -213,9 +229,14 @@ static int verify_then_revocation(X509_STORE_CTX *ctx)
         return ok > 0 ? defaults.check_revocation(ctx) : ok;
     if (!forms_are_good(finding, X509_STORE_CTX_get0_chain(ctx)))
         return 0;
-    ok = defaults.check_revocation(ctx);
-    if (finding->request->revocation != CHAIN_REVOCATION_OFF)
-        pass_revocation(finding->verdict, ctx, ok > 0);
+    if (!revocation_ask_ocsp(finding, X509_STORE_CTX_get0_chain(ctx)))
+        return 0;
+    if (finding->request->revocation == CHAIN_REVOCATION_OFF)
+        return 1;
+    ok = revocation_uses_crls(finding->request) ? defaults.check_revocation(ctx)
+                                                : revocation_without_crls(finding, X509_STORE_CTX_get0_chain(ctx));
+    pass_revocation(finding->verdict, ctx, ok > 0);
+    revocation_note_unanswered(finding, X509_STORE_CTX_get0_chain(ctx));
     return ok;
 }
 
@@ -234,7 +255,9 @@ static bool crl_is_acceptable(struct finding *finding, X509_STORE_CTX *ctx, X509
         (void)snprintf(why, sizeof(why), "without nextUpdate, so nobody knows whether it is fresh");
     else
         return true;
-    if (finding->request->revocation == CHAIN_REVOCATION_PREFER) {
+    if (revocation_is_settled(finding, place.depth))
+        return true;
+    if (revocation_is_tolerated(finding, place.depth)) {
         finding_note(finding, &place, "the CRL is not acceptable: %s", why);
         return true;
     }
@@ -279,7 +302,7 @@ static bool set_parameters(X509_VERIFY_PARAM *param, const struct chain_request 
     unsigned long flags = X509_V_FLAG_POLICY_CHECK | X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN;
     int depth = request->depth < 0 ? 0 : request->depth > CHAIN_DEPTH_MAX ? CHAIN_DEPTH_MAX : request->depth;
 
-    if (request->revocation != CHAIN_REVOCATION_OFF)
+    if (revocation_uses_crls(request))
         flags |= X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL | X509_V_FLAG_EXTENDED_CRL_SUPPORT |
                  X509_V_FLAG_USE_DELTAS;
     if (request->explicit_policy)
@@ -386,7 +409,7 @@ static void check_path(struct finding *finding, STACK_OF(X509) * path)
             return;
         if (finding->request->policy == CHAIN_POLICY_2026 && (signer != NULL || n == 1))
             verdict_pass(finding->verdict, VERDICT_ALGORITHMS, i, i);
-        if (finding->request->revocation != CHAIN_REVOCATION_OFF && finding->request->crls != NULL && signer != NULL &&
+        if (revocation_uses_crls(finding->request) && finding->request->crls != NULL && signer != NULL &&
             is_revoked_by_delta(finding, i, certificate, signer))
             return;
     }
@@ -414,6 +437,19 @@ static void check_leaf(struct finding *finding)
     }
     if (!finding->rejected && request->hostname != NULL)
         verdict_pass(finding->verdict, VERDICT_NAME, 0, 0);
+}
+
+/* In addition to everything else: one key of the path must be one of those that are pinned. */
+static void check_pins(struct finding *finding, const STACK_OF(X509) * path)
+{
+    const struct finding_place place = {.error = REASON_ERROR_PIN, .certificate = finding->request->leaf};
+
+    if (finding->rejected || finding->request->n_spkis == 0)
+        return;
+    if (pin_matches(finding->request, path))
+        verdict_pass(finding->verdict, VERDICT_PIN, 0, 0);
+    else
+        finding_reject(finding, &place, "neither it nor a certificate above it has one of the pinned keys");
 }
 
 static void reject_internal(struct finding *finding, int error, const char *text)
@@ -455,6 +491,7 @@ static void run(struct finding *finding, X509_STORE_CTX *ctx)
         verdict_pass(finding->verdict, VERDICT_POLICIES, 0, sk_X509_num(finding->verdict->path) - 2);
         check_path(finding, finding->verdict->path);
         check_leaf(finding);
+        check_pins(finding, finding->verdict->path);
         if (!keep_policies(finding->verdict, ctx))
             reject_internal(finding, X509_V_ERR_OUT_OF_MEM, "out of memory");
     } else if (!finding->rejected) {
