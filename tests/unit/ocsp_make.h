@@ -41,6 +41,7 @@ static inline void ocsp_make_one(OCSP_BASICRESP *basic, X509 *issuer, const stru
     ASN1_TIME *since = ASN1_TIME_set(NULL, (time_t)(PKI_NOW - 2 * PKI_DAY));
     OCSP_SINGLERESP *single;
 
+    /* lint: the parameters are OpenSSL's. */
     single = OCSP_basic_add1_status(basic, id, answer->status, answer->reason, since, from, until);
     assert_non_null(single);
     if (answer->critical) {
