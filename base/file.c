@@ -148,6 +148,25 @@ err0:
     return res;
 }
 
+result file_remove(const char *path, struct error *err)
+{
+    if (unlink(path) == 0)
+        return sync_folder_of(path, err);
+    return errno == ENOENT ? ERROR_NONE : error_set_errno(err, errno, "%s: cannot remove", path);
+}
+
+/*
+ * A folder that is gone after a power cut takes what is in it along. A parent that may be passed but not read cannot be
+ * flushed, which is no reason not to use the folder.
+ */
+static int make_folder(const char *path, mode_t mode)
+{
+    if (mkdir(path, mode) != 0)
+        return -1;
+    (void)!sync_folder_of(path, NULL);
+    return 0;
+}
+
 result file_make_private_folder(const char *path, struct error *err)
 {
     char *copy = strdup(path);
@@ -159,11 +178,11 @@ result file_make_private_folder(const char *path, struct error *err)
         if (*at != '/')
             continue;
         *at = '\0';
-        (void)mkdir(copy, 0755); /* the last step reports what is wrong */
+        (void)make_folder(copy, 0755); /* the last step reports what is wrong */
         *at = '/';
     }
     free(copy);
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+    if (make_folder(path, 0700) != 0 && errno != EEXIST)
         return error_set_errno(err, errno, "%s: cannot create the folder", path);
     if (stat(path, &status) != 0)
         return error_set_errno(err, errno, "%s: cannot stat", path);

@@ -32,6 +32,9 @@ MUST_USE result file_read_fd(int fd, const char *name, size_t max, struct file_c
  */
 MUST_USE result file_replace(const char *path, const void *data, size_t length, struct error *err);
 
+/* Remove a file so that it stays removed after a power cut. One that is not there is no error. Blocks. */
+MUST_USE result file_remove(const char *path, struct error *err);
+
 /* Create a private folder (0700) and its parents if missing; an existing one must be ours and not group/world writable.
  */
 MUST_USE result file_make_private_folder(const char *path, struct error *err);

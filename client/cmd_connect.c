@@ -4,6 +4,7 @@
 #include "client/dial.h"
 #include "client/pin_choice.h"
 #include "client/pump.h"
+#include "pkcs11/terminal.h"
 #include "pkcs11/uri.h"
 
 #include <errno.h>
@@ -116,7 +117,7 @@ static result plan_revocation(const struct arguments *args, struct plan *plan, s
 
 static result plan_identity(const struct arguments *args, struct plan *plan, struct error *err)
 {
-    struct pin_choice choice = {.option = args->pin_source, .terminal = pin_choice_terminal()};
+    struct pin_choice choice = {.option = args->pin_source, .terminal = terminal_is_there()};
     struct uri *uri = NULL;
     result r;
 

@@ -4,6 +4,7 @@
 #include "client/list_text.h"
 #include "client/lister.h"
 #include "client/pin_choice.h"
+#include "pkcs11/terminal.h"
 #include "pkcs11/uri.h"
 
 #include <signal.h>
@@ -71,7 +72,7 @@ static bool names_one_token(const char *uri)
 
 static result plan_login(const struct arguments *args, struct plan *plan, struct error *err)
 {
-    struct pin_choice choice = {.option = args->pin_source, .terminal = pin_choice_terminal()};
+    struct pin_choice choice = {.option = args->pin_source, .terminal = terminal_is_there()};
     result r;
 
     if (!args->login)

@@ -2,7 +2,6 @@
 
 #include "base/text.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -57,14 +56,4 @@ result pin_choice_make(const struct pin_choice *choice, char *ret_text, size_t s
     if (*source == '/')
         return put_file(&out, source, err);
     return put(&out, source, "", err);
-}
-
-bool pin_choice_terminal(void)
-{
-    int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
-
-    if (fd < 0)
-        return false;
-    (void)close(fd);
-    return true;
 }

@@ -22,7 +22,4 @@ struct pin_choice {
 };
 MUST_USE result pin_choice_make(const struct pin_choice *choice, char *ret_text, size_t size, struct error *err);
 
-/* Is there a controlling terminal that could be asked? */
-bool pin_choice_terminal(void);
-
 #endif

@@ -18,11 +18,11 @@
 #include <unistd.h>
 
 /*
- * A record is four lines: "tokentls-pin-guard 1", the state, the source's version, the reason, and then what it
- * belongs to for the person who reads it. What cannot be parsed counts as failed.
+ * A record is six lines: "tokentls-pin-guard 1", the state, the source's version, the reason, and then what it belongs
+ * to for the person who reads it ("token ...", "pin-source ..."). What lacks one of them is damaged.
  */
 #define MAGIC "tokentls-pin-guard 1"
-#define RECORD_MAX 4096
+#define RECORD_MAX (64 * 1024) /* a source may be a path of 4096 bytes, each of them escaped */
 #define REASON_MAX 512
 #define NAME_BYTES 16 /* of the SHA-256 over token and source: a file name, not a secret */
 #define LOCK_POLL_MS 20
@@ -36,7 +36,7 @@ struct guard {
     char reason[REASON_MAX], reason_before[REASON_MAX];
 };
 
-static const char *const record_names[] = {"none", "failed", "cleared"};
+static const char *const record_names[] = {"none", "failed", "cleared", "damaged"};
 
 static result as_pin(struct error *err)
 {
@@ -99,42 +99,76 @@ static result take_lock(struct guard *guard, struct error *err)
     return ERROR_NONE;
 }
 
-static void take_line(char **at, char *out, size_t size)
+/* One whole line without its end; false when there is none, or it is too long. */
+static bool take_line(char **at, char *out, size_t size)
 {
     size_t length = strcspn(*at, "\n");
 
-    (void)snprintf(out, size, "%.*s", (int)length, *at);
-    *at += length + ((*at)[length] == '\n');
+    if ((*at)[length] != '\n' || length >= size)
+        return false;
+    memcpy(out, *at, length);
+    out[length] = '\0';
+    *at += length + 1;
+    return true;
 }
 
-static void parse(struct guard *guard, char *text)
+static bool take_owner_line(char **at, const char *name)
 {
-    char magic[sizeof(MAGIC) + 1], state[16];
+    const char *line = *at;
+    size_t length = strcspn(line, "\n");
 
-    take_line(&text, magic, sizeof(magic));
-    take_line(&text, state, sizeof(state));
-    take_line(&text, guard->version, sizeof(guard->version));
-    take_line(&text, guard->reason, sizeof(guard->reason));
-    guard->record = GUARD_FAILED;
-    if (strcmp(magic, MAGIC) != 0)
-        (void)snprintf(guard->reason, sizeof(guard->reason), "the record %s is damaged", guard->path);
-    else if (strcmp(state, record_names[GUARD_CLEARED]) == 0)
+    if (line[length] != '\n' || text_after(line, name) == NULL)
+        return false;
+    *at += length + 1;
+    return true;
+}
+
+/* False when it is not exactly what write_record() makes. */
+static bool parse(struct guard *guard, char *text)
+{
+    char magic[sizeof(MAGIC)], state[16];
+
+    if (!take_line(&text, magic, sizeof(magic)) || strcmp(magic, MAGIC) != 0 ||
+        !take_line(&text, state, sizeof(state)) || !take_line(&text, guard->version, sizeof(guard->version)) ||
+        !take_line(&text, guard->reason, sizeof(guard->reason)) || !take_owner_line(&text, "token ") ||
+        !take_owner_line(&text, "pin-source ") || *text != '\0')
+        return false;
+    if (strcmp(state, record_names[GUARD_CLEARED]) == 0) {
         guard->record = GUARD_CLEARED;
-    else if (strcmp(state, "trying") == 0)
+    } else if (strcmp(state, "trying") == 0) {
+        guard->record = GUARD_FAILED;
         (void)snprintf(guard->reason, sizeof(guard->reason), "the last login was cut short (crash?)");
+    } else {
+        guard->record = GUARD_FAILED;
+        return strcmp(state, record_names[GUARD_FAILED]) == 0;
+    }
+    return true;
+}
+
+static void set_damaged(struct guard *guard)
+{
+    guard->record = GUARD_DAMAGED;
+    guard->version[0] = '\0';
+    (void)snprintf(guard->reason, sizeof(guard->reason), "the record %s is damaged", guard->path);
 }
 
 static result read_record(struct guard *guard, struct error *err)
 {
     struct file_content content;
+    struct stat status;
 
-    if (access(guard->path, F_OK) != 0 && errno == ENOENT) {
+    if (lstat(guard->path, &status) != 0 && errno == ENOENT) {
         guard->record = GUARD_NONE;
+        return ERROR_NONE;
+    }
+    if (stat(guard->path, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > RECORD_MAX) {
+        set_damaged(guard); /* and can be cleared, unlike one that cannot be read */
         return ERROR_NONE;
     }
     if (file_read(guard->path, RECORD_MAX, &content, err) != ERROR_NONE)
         return ERROR_IO;
-    parse(guard, (char *)content.data);
+    if (strlen((const char *)content.data) != content.length || !parse(guard, (char *)content.data))
+        set_damaged(guard);
     file_content_free(&content);
     return ERROR_NONE;
 }
@@ -211,10 +245,7 @@ result guard_trying(struct guard *guard, const char *version, struct error *err)
 static result remove_record(struct guard *guard, struct error *err)
 {
     guard->record = GUARD_NONE;
-    if (unlink(guard->path) == 0 || errno == ENOENT)
-        return ERROR_NONE;
-    (void)error_set_errno(err, errno, "%s: cannot remove after a successful login", guard->path);
-    return as_pin(err);
+    return file_remove(guard->path, err) == ERROR_NONE ? ERROR_NONE : as_pin(err);
 }
 
 result guard_result(struct guard *guard, bool accepted, const char *reason, struct error *err)
@@ -276,13 +307,14 @@ static char *member(const char *text, const char *name)
 /* The lines that say what a record belongs to are kept: they are all a person has to go by. */
 static result take_owner(struct guard *guard, struct error *err)
 {
-    struct file_content content;
-    result r = file_read(guard->path, RECORD_MAX, &content, err);
+    struct file_content content = {0};
+    const char *text;
 
-    if (r != ERROR_NONE)
-        return r;
-    guard->token = member((const char *)content.data, "\ntoken ");
-    guard->source = member((const char *)content.data, "\npin-source ");
+    if (guard->record != GUARD_DAMAGED && file_read(guard->path, RECORD_MAX, &content, err) != ERROR_NONE)
+        return ERROR_IO;
+    text = content.data == NULL ? "" : (const char *)content.data;
+    guard->token = member(text, "\ntoken ");
+    guard->source = member(text, "\npin-source ");
     file_content_free(&content);
     return guard->token == NULL || guard->source == NULL ? error_set(err, ERROR_INTERNAL, "out of memory") : ERROR_NONE;
 }
@@ -293,7 +325,7 @@ static result clear_record(struct guard *guard, guard_cleared_fn *cleared, void 
 
     if (r == ERROR_NONE)
         r = read_record(guard, err);
-    if (r != ERROR_NONE || guard->record != GUARD_FAILED)
+    if (r != ERROR_NONE || (guard->record != GUARD_FAILED && guard->record != GUARD_DAMAGED))
         return r;
     r = take_owner(guard, err);
     if (r == ERROR_NONE)

@@ -22,9 +22,10 @@ struct guard_key {
 };
 
 enum guard_record {
-    GUARD_NONE,   /* no login has failed */
-    GUARD_FAILED, /* the last one failed, or ended without a result */
-    GUARD_CLEARED /* a person has allowed one more */
+    GUARD_NONE,    /* no login has failed */
+    GUARD_FAILED,  /* the last one failed, or ended without a result */
+    GUARD_CLEARED, /* a person has allowed one more */
+    GUARD_DAMAGED  /* what is on disk is no whole record: as failed, whatever the source holds now */
 };
 
 /*

@@ -3,7 +3,10 @@
 #define TOKENTLS_PKCS11_LOGIN_H
 
 #include "base/error.h"
+#include "base/secret.h"
 #include "pkcs11/session.h"
+
+#include <stdbool.h>
 
 struct token;
 
@@ -24,9 +27,22 @@ MUST_USE result login_context(struct token *token, const struct session *session
 MUST_USE result login_clear(struct token *token, struct error *err);
 
 /*
+ * A person gives the PIN itself: as login_clear(), and from here on the PIN source holds this one. `pin` is taken over,
+ * also on failure. ERROR_CONFIG: the source has its PIN from elsewhere, or the token is logged in; ERROR_TOKEN,
+ * ERROR_PIN as login_clear().
+ */
+MUST_USE result login_give(struct token *token, struct secret *pin, struct error *err);
+
+/*
+ * Nobody has signed for long: log out if logged in, and wipe a PIN that a person gave. Nothing but the next signature
+ * (token_key_sign()) logs in again. True when that was done. No signature may be under way.
+ */
+bool login_idle(struct token *token);
+
+/*
  * A person wants this token to be used no more: log out, and fail with ERROR_PIN whatever needs a session from here
- * on, until login_clear(). ERROR_TOKEN: C_Logout failed; the lock stands even so. Any thread; waits while another one
- * logs in.
+ * on, until login_clear(); a PIN that a person gave is wiped. ERROR_TOKEN: C_Logout failed; the lock stands even so.
+ * Any thread; waits while another one logs in.
  */
 MUST_USE result login_lock(struct token *token, struct error *err);
 

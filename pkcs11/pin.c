@@ -1,6 +1,8 @@
 #include "pkcs11/pin.h"
 
 #include "base/text.h"
+#include "pkcs11/ask_password.h"
+#include "pkcs11/pinentry.h"
 #include "pkcs11/terminal.h"
 
 #include <errno.h>
@@ -13,29 +15,39 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum pin_kind { PIN_FILE, PIN_CREDENTIAL, PIN_ENV, PIN_FD, PIN_ASK, PIN_NONE };
+enum pin_kind { PIN_FILE, PIN_CREDENTIAL, PIN_ENV, PIN_FD, PIN_ASK, PIN_PINENTRY, PIN_UNLOCK, PIN_PAD, PIN_NONE };
 
 struct pin_source {
     enum pin_kind kind;
     char *text;            /* what the user wrote */
-    char *name;            /* path, variable name */
+    char *name;            /* path, variable name, program */
     int fd;                /* PIN_FD, or the descriptor handed over; -1 when there is none (any more) */
     bool fd_is_ours;       /* handed over; one that only the text names stays the caller's until it is read */
+    bool withdrawn;        /* what env: or fd: hold is not to be used; guarded by mutex, too */
     pthread_mutex_t mutex; /* guards fd and kept */
     struct secret *kept;   /* of sources that can be read once */
 };
 
-#define KINDS "file:PATH, credential:NAME, env:NAME, fd:N, ask, none"
-#define PROMPT_MAX 512
+#define KINDS "file:PATH, credential:NAME, env:NAME, fd:N, ask, pinentry, unlock, pinpad, none"
+#define PROMPT_MAX 1024
+
+enum name_rule { NO_NAME, NAME, MAYBE_PROGRAM };
 
 static const struct {
     const char *prefix;
     enum pin_kind kind;
-    bool has_name;
+    enum name_rule rule;
+    const char *program; /* when none is named */
 } kinds[] = {
-    {"file:", PIN_FILE, true}, {"credential:", PIN_CREDENTIAL, true},
-    {"env:", PIN_ENV, true},   {"fd:", PIN_FD, true},
-    {"ask", PIN_ASK, false},   {"none", PIN_NONE, false},
+    {"file:", PIN_FILE, NAME, NULL},
+    {"credential:", PIN_CREDENTIAL, NAME, NULL},
+    {"env:", PIN_ENV, NAME, NULL},
+    {"fd:", PIN_FD, NAME, NULL},
+    {"ask", PIN_ASK, MAYBE_PROGRAM, PIN_ASK_PROGRAM},
+    {"pinentry", PIN_PINENTRY, MAYBE_PROGRAM, PIN_PINENTRY_PROGRAM},
+    {"unlock", PIN_UNLOCK, NO_NAME, NULL},
+    {"pinpad", PIN_PAD, NO_NAME, NULL},
+    {"none", PIN_NONE, NO_NAME, NULL},
 };
 
 /* The path of a systemd credential (systemd.exec(5), $CREDENTIALS_DIRECTORY). */
@@ -78,6 +90,12 @@ static result set_name(struct pin_source *source, const char *name, struct error
             return error_set(err, ERROR_CONFIG, "PIN source \"%s\": not a variable's name", source->text);
         break;
     case PIN_ASK:
+    case PIN_PINENTRY:
+        if (*name != '/')
+            return error_set(err, ERROR_CONFIG, "PIN source \"%s\": the program's path must be absolute", source->text);
+        break;
+    case PIN_UNLOCK:
+    case PIN_PAD:
     case PIN_NONE:
         break;
     }
@@ -92,8 +110,11 @@ static result parse(struct pin_source *source, struct error *err)
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         const char *name = text_after(source->text, kinds[i].prefix);
 
-        if (name == NULL || (!kinds[i].has_name && *name != '\0'))
+        if (name == NULL || (kinds[i].rule == NO_NAME && *name != '\0') ||
+            (kinds[i].rule == MAYBE_PROGRAM && *name != '\0' && *name != ':'))
             continue;
+        if (kinds[i].rule == MAYBE_PROGRAM)
+            name = *name == ':' ? name + 1 : kinds[i].program;
         source->kind = kinds[i].kind;
         return set_name(source, name, err);
     }
@@ -146,7 +167,43 @@ const char *pin_source_text(const struct pin_source *source)
 
 bool pin_source_is_interactive(const struct pin_source *source)
 {
-    return source->kind == PIN_ASK;
+    return source->kind == PIN_ASK || source->kind == PIN_PINENTRY || source->kind == PIN_PAD;
+}
+
+bool pin_source_asks(struct pin_source *source)
+{
+    bool asks;
+
+    (void)pthread_mutex_lock(&source->mutex);
+    asks = pin_source_is_interactive(source) && source->kept == NULL;
+    (void)pthread_mutex_unlock(&source->mutex);
+    return asks;
+}
+
+bool pin_source_is_pad(const struct pin_source *source)
+{
+    return source->kind == PIN_PAD;
+}
+
+bool pin_source_takes(const struct pin_source *source)
+{
+    return source->kind == PIN_UNLOCK || source->kind == PIN_ENV || source->kind == PIN_FD || source->kind == PIN_ASK ||
+           source->kind == PIN_PINENTRY;
+}
+
+bool pin_source_waits(const struct pin_source *source)
+{
+    return source->kind == PIN_UNLOCK;
+}
+
+bool pin_source_lacks(struct pin_source *source)
+{
+    bool lacks;
+
+    (void)pthread_mutex_lock(&source->mutex);
+    lacks = source->kept == NULL && (source->kind == PIN_UNLOCK || source->withdrawn);
+    (void)pthread_mutex_unlock(&source->mutex);
+    return lacks;
 }
 
 /* Open a PIN file that only its owner can read. Without O_NONBLOCK a FIFO would wait for a writer. */
@@ -188,7 +245,7 @@ result pin_source_version(struct pin_source *source, char *out, size_t size, str
     result r;
     int fd = -1;
 
-    if (source->kind != PIN_FILE && source->kind != PIN_CREDENTIAL) {
+    if (source->kind != PIN_FILE) {
         (void)snprintf(out, size, "constant");
         return ERROR_NONE;
     }
@@ -241,24 +298,36 @@ static result read_file(const struct pin_source *source, struct secret *into, st
     return r;
 }
 
-static result ask(const char *token_label, const char *hint, struct secret *into, struct error *err)
+static result ask_at_terminal(const struct pin_prompt *prompt, struct secret *into, struct error *err)
 {
-    char prompt[PROMPT_MAX];
+    char text[PROMPT_MAX];
 
-    (void)snprintf(prompt, sizeof(prompt), "%s%sPIN of token \"%s\": ", hint == NULL ? "" : hint,
-                   hint == NULL ? "" : "\n", token_label);
-    return terminal_read_secret(prompt, into, err);
+    (void)snprintf(text, sizeof(text), "%s%s%s%sPIN of token \"%s\": ", prompt->error == NULL ? "" : prompt->error,
+                   prompt->error == NULL ? "" : "\n", prompt->tries == NULL ? "" : prompt->tries,
+                   prompt->tries == NULL ? "" : "\n", prompt->token);
+    return terminal_read_secret(text, into, err);
 }
 
-static result read_kept(struct pin_source *source, const char *token_label, const char *hint, struct error *err)
+static result ask(const struct pin_source *source, const struct pin_prompt *prompt, struct secret *into,
+                  struct error *err)
 {
-    struct secret *secret = secret_new(err);
+    if (source->kind == PIN_PINENTRY)
+        return pinentry_ask(source->name, prompt, into, err);
+    return terminal_is_there() ? ask_at_terminal(prompt, into, err) : ask_password_run(source->name, prompt, into, err);
+}
+
+static result read_kept(struct pin_source *source, const struct pin_prompt *prompt, struct error *err)
+{
+    struct secret *secret;
     result r;
 
+    if (source->kind == PIN_UNLOCK || source->withdrawn)
+        return error_set(err, ERROR_PIN, "no PIN has been given yet");
+    secret = secret_new(err);
     if (secret == NULL)
         return ERROR_PIN;
-    if (source->kind == PIN_ASK)
-        r = ask(token_label, hint, secret, err);
+    if (source->kind == PIN_ASK || source->kind == PIN_PINENTRY)
+        r = ask(source, prompt, secret, err);
     else if (source->kind == PIN_ENV)
         r = read_environment(source, secret, err);
     else
@@ -282,19 +351,18 @@ static result hand_out(const struct secret *kept, struct secret *into, struct er
     return secret_take(into, bytes, secret_length(kept), err);
 }
 
-static result get(struct pin_source *source, const char *token_label, const char *hint, struct secret *into,
-                  struct error *err)
+static result get(struct pin_source *source, const struct pin_prompt *prompt, struct secret *into, struct error *err)
 {
     result r = ERROR_NONE;
 
-    if (source->kind == PIN_NONE)
-        return error_set(err, ERROR_PIN, "the PIN source is \"none\"");
+    if (source->kind == PIN_NONE || source->kind == PIN_PAD)
+        return error_set(err, ERROR_PIN, "the PIN source \"%s\" holds none", source->text);
     if (source->kind == PIN_FILE || source->kind == PIN_CREDENTIAL) {
         r = read_file(source, into, err);
     } else {
         (void)pthread_mutex_lock(&source->mutex);
         if (source->kept == NULL)
-            r = read_kept(source, token_label, hint, err);
+            r = read_kept(source, prompt, err);
         if (r == ERROR_NONE)
             r = hand_out(source->kept, into, err);
         (void)pthread_mutex_unlock(&source->mutex);
@@ -304,7 +372,7 @@ static result get(struct pin_source *source, const char *token_label, const char
     return r;
 }
 
-result pin_source_get(struct pin_source *source, const char *token_label, const char *hint, struct secret **ret,
+result pin_source_get(struct pin_source *source, const struct pin_prompt *prompt, struct secret **ret,
                       struct error *err)
 {
     struct secret *secret = secret_new(err);
@@ -312,7 +380,7 @@ result pin_source_get(struct pin_source *source, const char *token_label, const 
 
     if (secret == NULL)
         return error_set(err, ERROR_PIN, "no locked memory for the PIN (raise LimitMEMLOCK / ulimit -l)");
-    r = get(source, token_label, hint, secret, err);
+    r = get(source, prompt, secret, err);
     if (r != ERROR_NONE) {
         if (err != NULL)
             err->category = ERROR_PIN;
@@ -323,12 +391,36 @@ result pin_source_get(struct pin_source *source, const char *token_label, const 
     return ERROR_NONE;
 }
 
-void pin_source_refused(struct pin_source *source)
+void pin_source_give(struct pin_source *source, struct secret *pin)
 {
-    if (source->kind != PIN_ASK)
+    (void)pthread_mutex_lock(&source->mutex);
+    secret_free(source->kept);
+    source->kept = pin;
+    if (source->fd >= 0 && source->fd_is_ours) {
+        (void)close(source->fd); /* and with it what was handed over and never read */
+        source->fd = -1;
+    }
+    (void)pthread_mutex_unlock(&source->mutex);
+}
+
+void pin_source_withdraw(struct pin_source *source)
+{
+    (void)pthread_mutex_lock(&source->mutex);
+    source->withdrawn = source->kind == PIN_ENV || source->kind == PIN_FD;
+    (void)pthread_mutex_unlock(&source->mutex);
+}
+
+void pin_source_forget(struct pin_source *source)
+{
+    if (source->kind != PIN_ASK && source->kind != PIN_PINENTRY && source->kind != PIN_UNLOCK)
         return;
     (void)pthread_mutex_lock(&source->mutex);
     secret_free(source->kept);
     source->kept = NULL;
     (void)pthread_mutex_unlock(&source->mutex);
+}
+
+void pin_source_refused(struct pin_source *source)
+{
+    pin_source_forget(source);
 }

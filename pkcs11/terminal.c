@@ -125,6 +125,16 @@ static result read_hidden(int fd, const char *prompt, struct secret *into, struc
     return r;
 }
 
+bool terminal_is_there(void)
+{
+    int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+
+    if (fd < 0)
+        return false;
+    (void)close(fd);
+    return true;
+}
+
 result terminal_read_secret(const char *prompt, struct secret *into, struct error *err)
 {
     int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);

@@ -91,10 +91,12 @@ static struct token *allocate(const struct token_config *config, struct error *e
     token->pool = session_pool_new(err);
     token->state_directory = config->state_directory == NULL ? NULL : strdup(config->state_directory);
     token->unlock_command = strdup(config->unlock_command == NULL ? "tokentls unlock" : config->unlock_command);
+    token->identities = config->identities == NULL ? NULL : strdup(config->identities);
     if (token->pool == NULL || token->unlock_command == NULL ||
         (config->state_directory != NULL && token->state_directory == NULL)) {
         session_pool_free(token->pool);
         free(token->unlock_command);
+        free(token->identities);
         free(token->state_directory);
         free(token);
         return NULL;
@@ -103,6 +105,10 @@ static struct token *allocate(const struct token_config *config, struct error *e
     (void)pthread_mutex_init(&token->login_mutex, NULL);
     (void)pthread_mutex_init(&token->state_mutex, NULL);
     token->pin = config->pin;
+    token->pin_timeout_ms = config->pin_timeout_ms;
+    token->daemon = config->daemon;
+    token->waiting = config->waiting;
+    token->waiting_arg = config->waiting_arg;
     token->sessions = config->sessions;
     token->require_hardware = config->require_hardware;
     (void)error_set(&token->why, ERROR_TOKEN, "the token has not been looked for yet");
@@ -170,6 +176,7 @@ void token_free(struct token *token)
     (void)pthread_mutex_destroy(&token->state_mutex);
     uri_free(token->uri);
     free(token->unlock_command);
+    free(token->identities);
     free(token->state_directory);
     free(token);
 }
@@ -262,7 +269,7 @@ static enum token_state state_after(struct token *token, result r, const struct 
         return TOKEN_FAILED;
     if (token_slot(token, &slot) && (slot.info.flags & CKF_LOGIN_REQUIRED) == 0)
         return TOKEN_READY;
-    return token->pin == NULL ? TOKEN_PRESENT : TOKEN_READY;
+    return token->pin == NULL || atomic_load(&token->idle) ? TOKEN_PRESENT : TOKEN_READY;
 }
 
 /* What a caller of the token has seen of its state; a failure that may be of this moment only is left to the poll. */
@@ -323,10 +330,21 @@ static result check_session(struct token *token, struct error *err)
         session_pool_set_logged_in(token->pool, session.generation, false);
     if (rv != CKR_OK)
         r = rv_error(err, ERROR_TOKEN, rv, "C_GetSessionInfo");
-    else
+    else if (!atomic_load(&token->idle) || pin_source_waits(token->pin))
         r = login_user(token, &session, err);
     token_release(token, &session, r, err);
     return r;
+}
+
+/* Why a token that is there and may be used is not logged in. */
+static void explain_present(const struct token *token, struct error *err)
+{
+    if (token->pin == NULL) {
+        (void)error_set(err, ERROR_PIN, "not logged in: no PIN source is set");
+        return;
+    }
+    *err = (struct error)ERROR_INIT;
+    (void)snprintf(err->text, sizeof(err->text), "logged out because it was idle; the next signature logs in again");
 }
 
 enum token_state token_refresh(struct token *token, struct error *why)
@@ -345,7 +363,7 @@ enum token_state token_refresh(struct token *token, struct error *why)
     }
     state = state_after(token, r, &err);
     if (state == TOKEN_PRESENT)
-        (void)error_set(&err, ERROR_PIN, "not logged in: no PIN source is set");
+        explain_present(token, &err);
     if (state == TOKEN_READY)
         err = (struct error)ERROR_INIT;
     set_state(token, state, &err);

@@ -29,6 +29,12 @@ enum token_state {
 };
 const char *token_state_name(enum token_state state); /* "absent", "present", "locked", "ready", "failed" */
 
+/*
+ * A person is waited for (one escaped line that says what to do), or not any more (NULL). Called by the thread that
+ * logs in, which may be any of those that use the token; two such waits never overlap.
+ */
+typedef void token_waiting_fn(void *arg, const char *text);
+
 struct token_config {
     const char *module;     /* path or p11-kit module name; NULL: module-path/module-name of the URI, else every
                                module p11-kit's configuration names is searched */
@@ -38,6 +44,11 @@ struct token_config {
     unsigned sessions;           /* size of the session pool; 0: from ulMaxSessionCount, at most 8 */
     bool require_hardware;
     const char *unlock_command; /* what a person types to allow one more login; NULL: "tokentls unlock" */
+    const char *identities;     /* whom the PIN is asked for, shown in prompts; NULL: not known */
+    uint64_t pin_timeout_ms;    /* longest wait for a person; 0: the default of pkcs11/pin.h */
+    bool daemon;                /* messages say how to be asked once more */
+    token_waiting_fn *waiting;  /* NULL: nobody is interested */
+    void *waiting_arg;
 };
 
 /*

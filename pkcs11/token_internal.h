@@ -5,6 +5,7 @@
 #ifndef TOKENTLS_PKCS11_TOKEN_INTERNAL_H
 #define TOKENTLS_PKCS11_TOKEN_INTERNAL_H
 
+#include "pkcs11/guard.h"
 #include "pkcs11/module.h"
 #include "pkcs11/pin.h"
 #include "pkcs11/plan.h"
@@ -34,12 +35,20 @@ struct token {
     bool require_hardware;
     struct session_pool *pool;
     char *unlock_command; /* owned */
-    atomic_bool held;     /* locked by a person: no login, and nothing signed with one there is */
+    char *identities;     /* owned; for prompts, NULL: not known */
+    uint64_t pin_timeout_ms;
+    bool daemon; /* outlives its user: messages say how to be asked again */
+    token_waiting_fn *waiting;
+    void *waiting_arg;
+    atomic_bool held; /* locked by a person: no login, and nothing signed with one there is */
+    atomic_bool idle; /* logged out by login_idle(): only a signature logs in again */
 
     pthread_mutex_t refresh_mutex; /* one scan at a time */
-    pthread_mutex_t login_mutex;   /* one login at a time; guards login_refused, refusal */
+    pthread_mutex_t login_mutex;   /* one login at a time; guards what follows */
     bool login_refused;            /* by this process: an interactive source is not asked again */
     struct error refusal;
+    bool accepted; /* by this process: the PIN of this version was right */
+    char accepted_version[GUARD_VERSION_MAX];
 
     pthread_mutex_t state_mutex; /* guards the rest; no module call under it */
     enum token_state state;

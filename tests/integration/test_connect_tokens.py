@@ -21,7 +21,7 @@ BORNE = ("mechanism__no_pss", "mechanism__only_x509", "mechanism__only_hash_rsa"
 ENDS = (("login__pin_locked", 4, "lock"), ("login__pin_expired", 4, "expired"),
         ("login__pin_not_initialized", 4, "not been set"), ("login__count_low", 4, "try counter is low"),
         ("login__final_try", 4, "one more wrong PIN"), ("login__locked", 4, "locked"),
-        ("login__device_removed", 3, "CKR_DEVICE_REMOVED"), ("sign__short", 3, "signature"),
+        ("login__device_removed", 4, "CKR_DEVICE_REMOVED"), ("sign__short", 3, "signature"),
         ("sign__empty", 3, "0 bytes"), ("sign__length_lies", 3, "bytes"), ("sign__wrong_signature", 3, "wrong signature"),
         ("sign__general_error", 3, "CKR_GENERAL_ERROR"), ("sign__function_failed", 3, "CKR_FUNCTION_FAILED"),
         ("sign__vendor_error", 3, "0x80000042"), ("find_objects__none", 3, "no private key fits"),

@@ -29,6 +29,7 @@ LIBRARIES = [
     (r"confuse\.h", {"daemon", "agent", "gateway"}),
     (r"p11-kit/", {"pkcs11", "client"}),
     (r"libp11\.h", {"pkcs11"}),
+    (r"assuan\.h|gpg-error\.h", {"pkcs11"}),
     (r"openssl/engine\.h", set()),
 ]
 

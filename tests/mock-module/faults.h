@@ -56,6 +56,8 @@ enum faults_aftermath {
     X(SLOTS_WAIT_BLOCKS, "slots__wait_blocks", SLOTS, SPECIAL, 0, NOTHING)                                             \
     X(TOKEN_INFO_FAIL, "token_info__fail", TOKEN_INFO, RETURN, CKR_DEVICE_ERROR, NOTHING)                              \
     X(TOKEN_INFO_NOT_RECOGNIZED, "token_info__not_recognized", TOKEN_INFO, RETURN, CKR_TOKEN_NOT_RECOGNIZED, NOTHING)  \
+    X(TOKEN_INFO_OTHER_MAKER, "token_info__other_maker", TOKEN_INFO, SPECIAL, 0, NOTHING)                              \
+    X(TOKEN_INFO_NO_PIN_SET, "token_info__no_pin_set", TOKEN_INFO, SPECIAL, 0, NOTHING)                                \
     X(TOKEN_INFO_EVIL_LABEL, "token_info__evil_label", TOKEN_INFO, SPECIAL, 0, NOTHING)                                \
     X(LOGIN_FINAL_TRY, "login__final_try", TOKEN_INFO, FLAGS, CKF_USER_PIN_FINAL_TRY, NOTHING)                         \
     X(LOGIN_COUNT_LOW, "login__count_low", TOKEN_INFO, FLAGS, CKF_USER_PIN_COUNT_LOW, NOTHING)                         \

@@ -125,6 +125,10 @@ static CK_RV get_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
     info->flags |= faults_token_flags();
     if (faults_strikes(FAULT_SLOTS_OTHER_SERIAL, NULL))
         memcpy(info->serialNumber, "fa017fa017fa017f", sizeof info->serialNumber);
+    if (faults_strikes(FAULT_TOKEN_INFO_OTHER_MAKER, NULL))
+        memset(info->manufacturerID, 'x', sizeof info->manufacturerID);
+    if (faults_strikes(FAULT_TOKEN_INFO_NO_PIN_SET, NULL))
+        info->flags &= ~(CK_FLAGS)CKF_USER_PIN_INITIALIZED;
     if (faults_strikes(FAULT_TOKEN_INFO_EVIL_LABEL, NULL))
         memcpy(info->label, evil, sizeof evil - 1);
     if (faults_is_on(FAULT_OPEN_SESSION_SINGLE, NULL))

@@ -438,6 +438,12 @@ static void test_token_flags(void **state)
     faults("slots__other_serial\n");
     assert_int_equal(p11->C_GetTokenInfo(slot, &info), CKR_OK);
     assert_memory_equal(info.serialNumber, "fa017fa017fa017f", 16);
+    faults("token_info__other_maker\n");
+    assert_int_equal(p11->C_GetTokenInfo(slot, &info), CKR_OK);
+    assert_memory_equal(info.manufacturerID, "xxxxxxxx", 8);
+    faults("token_info__no_pin_set\n");
+    assert_int_equal(p11->C_GetTokenInfo(slot, &info), CKR_OK);
+    assert_false(info.flags & CKF_USER_PIN_INITIALIZED);
     faults("token_info__evil_label\n");
     assert_int_equal(p11->C_GetTokenInfo(slot, &info), CKR_OK);
     assert_memory_equal(info.label, "a\nb\x1b", 4);

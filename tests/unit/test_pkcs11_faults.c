@@ -226,6 +226,9 @@ static void logins(void **state)
     refused_login("login__function_failed", TOKEN_LOCKED, "CKR_FUNCTION_FAILED", 1);
     refused_login("login__general_error", TOKEN_LOCKED, "CKR_GENERAL_ERROR", 2);
     refused_login("login__general_error times=1", TOKEN_READY, "", 2);
+    refused_login("login__general_error\ntoken_info__other_maker", TOKEN_LOCKED, "CKR_GENERAL_ERROR", 1);
+    refused_login("login__device_removed", TOKEN_LOCKED, "may have looked at the PIN", 1);
+    refused_login("token_info__no_pin_set", TOKEN_LOCKED, "has not been set", 0);
     refused_login("login__function_canceled", TOKEN_LOCKED, "cancelled", 1);
     refused_login("login__final_try", TOKEN_LOCKED, "would lock it", 0);
     refused_login("login__count_low", TOKEN_LOCKED, "counter is low", 0);
@@ -260,6 +263,58 @@ static void unclear_login_that_cost_a_try(void **state)
     assert_true(seen[0]);
     assert_true(seen[1]);
     assert_true(seen[2]);
+}
+
+/* A token that is pulled while a PIN is checked that was right before: once more, but not for ever. */
+static void removal_in_login(void **state)
+{
+    struct error err = ERROR_INIT;
+    uint64_t before;
+
+    (void)state;
+    assert_int_equal(token_refresh(token, &err), TOKEN_READY);
+    before = counted("C_Login");
+    faults("slots__token_absent\n");
+    assert_int_equal(token_refresh(token, &err), TOKEN_ABSENT);
+    faults("login__device_removed times=1\n");
+    assert_int_equal(token_refresh(token, &err), TOKEN_READY);
+    assert_int_equal(counted("C_Login") - before, 2);
+    faults("slots__token_absent\n");
+    assert_int_equal(token_refresh(token, &err), TOKEN_ABSENT);
+    faults("login__device_removed\n");
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(token_refresh(token, &err), TOKEN_LOCKED);
+    assert_int_equal(counted("C_Login") - before, 4);
+    assert_non_null(strstr(err.text, "CKR_DEVICE_REMOVED"));
+    faults("");
+    assert_int_equal(token_refresh(token, &err), TOKEN_LOCKED);
+    assert_int_equal(login_clear(token, &err), ERROR_NONE);
+    assert_int_equal(token_refresh(token, &err), TOKEN_READY);
+}
+
+/* A damaged record withholds also where a file could have changed. */
+static void damaged_record(void **state)
+{
+    struct error err = ERROR_INIT;
+    char command[900];
+    uint64_t before;
+
+    (void)state;
+    faults("login__pin_incorrect\n");
+    assert_int_equal(token_refresh(token, &err), TOKEN_LOCKED);
+    faults("");
+    (void)snprintf(command, sizeof(command),
+                   "for f in '%s'/state-%d/pin-????????????????????????????????; do : >$f; done", fixture_folder,
+                   state_number - 1);
+    assert_int_equal(system(command), 0);
+    fixture_write_text(fixture_path("pin"), FIXTURE_PIN);
+    before = counted("C_Login");
+    assert_int_equal(token_refresh(token, &err), TOKEN_LOCKED);
+    assert_non_null(strstr(err.text, "is damaged"));
+    assert_non_null(strstr(err.text, "tokentls unlock"));
+    assert_int_equal(counted("C_Login"), before);
+    assert_int_equal(login_clear(token, &err), ERROR_NONE);
+    assert_int_equal(token_refresh(token, &err), TOKEN_READY);
 }
 
 /* The process dies in C_Login: its successor must not try the same PIN. */
@@ -465,6 +520,8 @@ int main(void)
         TEST(recovered),
         TEST(reported),
         cmocka_unit_test(logins),
+        TEST(removal_in_login),
+        TEST(damaged_record),
         cmocka_unit_test(unclear_login_that_cost_a_try),
         TEST(removal_and_return),
         TEST(threads_and_labels),

@@ -5,6 +5,7 @@
 #include "pkcs11/guard.h"
 #include "pkcs11/pin.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pty.h>
 #include <signal.h>
@@ -22,12 +23,14 @@ static struct pin_source *make(const char *kind, const char *name, int handed_ov
     return source;
 }
 
+static const struct pin_prompt anybody = {.token = "token"};
+
 static void expect_pin(struct pin_source *source, const char *pin)
 {
     struct error err = ERROR_INIT;
     struct secret *secret = NULL;
 
-    if (pin_source_get(source, "token", NULL, &secret, &err) != ERROR_NONE)
+    if (pin_source_get(source, &anybody, &secret, &err) != ERROR_NONE)
         fail_msg("%s", err.text);
     assert_int_equal(secret_length(secret), strlen(pin));
     assert_memory_equal(secret_bytes(secret), pin, strlen(pin));
@@ -39,7 +42,7 @@ static void expect_no_pin(struct pin_source *source, const char *reason)
     struct error err = ERROR_INIT;
     struct secret *secret = NULL;
 
-    assert_int_equal(pin_source_get(source, "token", NULL, &secret, &err), ERROR_PIN);
+    assert_int_equal(pin_source_get(source, &anybody, &secret, &err), ERROR_PIN);
     assert_int_equal(err.category, ERROR_PIN);
     assert_null(secret);
     if (strstr(err.text, reason) == NULL)
@@ -143,6 +146,7 @@ static void credential_source(void **state)
 {
     struct pin_source *source;
     struct error err;
+    char first[96];
 
     (void)state;
     assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
@@ -153,13 +157,18 @@ static void credential_source(void **state)
     fixture_write_text(fixture_path("pin3"), "3344");
     source = make("credential:", "pin3", -1);
     expect_pin(source, "3344");
+    /* systemd makes the file anew with each start of the service: that is no sign of another PIN */
+    assert_int_equal(pin_source_version(source, first, sizeof(first), &err), ERROR_NONE);
+    assert_string_equal(first, "constant");
     pin_source_free(source);
 }
 
 static void bad_sources(void **state)
 {
-    static const char *const bad[] = {"",      "1234",      "pinentry:", "file:relative", "fd:x", "fd:-1",
-                                      "fd:1x", "asknicely", "env:",      "env:A=B",       "file:"};
+    static const char *const bad[] = {"",          "1234",    "pinentry:",    "file:relative", "fd:x",
+                                      "fd:-1",     "fd:1x",   "asknicely",    "env:",          "env:A=B",
+                                      "file:",     "ask:",    "ask:relative", "pinentries",    "pinentry:x",
+                                      "unlock:me", "pinpad:1"};
     struct pin_source *source = NULL;
     struct error err;
 
@@ -235,19 +244,85 @@ static void guard_life(void **state)
     expect_record("t1", "file:/p", GUARD_NONE);
 }
 
-static void damaged_record_counts_as_failed(void **state)
+/* The path of the only record in the folder "state" that does not exist before; to be free()d by nobody. */
+static const char *record_of(const char *token, const char *source)
 {
-    struct guard *guard = begin("t3", "env:X");
-    char command[700];
+    static char path[600];
+    struct guard *guard = begin(token, source);
     struct error err;
+    char command[700];
+    FILE *pipe;
+
+    assert_int_equal(guard_trying(guard, "v1", &err), ERROR_NONE);
+    assert_int_equal(guard_result(guard, false, "the PIN is wrong", &err), ERROR_NONE);
+    guard_end(guard);
+    (void)snprintf(command, sizeof(command), "ls -t '%s'/state/pin-???????????????????????????????? | head -1",
+                   fixture_folder);
+    pipe = popen(command, "r");
+    assert_non_null(pipe);
+    assert_non_null(fgets(path, sizeof(path), pipe));
+    assert_int_equal(pclose(pipe), 0);
+    path[strcspn(path, "\n")] = '\0';
+    return path;
+}
+
+/* Whatever part of it a power cut or somebody's editor has left: nothing is tried on the strength of it. */
+static void damaged_records(void **state)
+{
+    struct guard_key key = {fixture_path("damage"), "t3", "file:/p"};
+    char path[600];
+    struct file_content content;
+    struct error err = ERROR_INIT;
 
     (void)state;
-    assert_int_equal(guard_trying(guard, "constant", &err), ERROR_NONE);
-    guard_end(guard);
-    (void)snprintf(command, sizeof(command),
-                   "for f in '%s'/state/pin-????????????????????????????????; do : > $f; done", fixture_folder);
-    assert_int_equal(system(command), 0);
-    expect_record("t3", "env:X", GUARD_FAILED);
+    assert_int_equal(rename(fixture_path("state"), fixture_path("state-before")) == 0 || errno == ENOENT, 1);
+    (void)snprintf(path, sizeof(path), "%s", record_of("t3", "file:/p"));
+    assert_int_equal(file_read(path, 10000, &content, &err), ERROR_NONE);
+    for (size_t length = 0; length < content.length; length++) {
+        fixture_write(path, content.data, length);
+        expect_record("t3", "file:/p", GUARD_DAMAGED);
+    }
+    fixture_write(path, content.data, content.length);
+    expect_record("t3", "file:/p", GUARD_FAILED);
+    content.data[3] ^= 1;
+    fixture_write(path, content.data, content.length);
+    expect_record("t3", "file:/p", GUARD_DAMAGED);
+    content.data[3] = '\0';
+    fixture_write(path, content.data, content.length);
+    expect_record("t3", "file:/p", GUARD_DAMAGED);
+    assert_int_equal(truncate(path, 10000000), 0);
+    expect_record("t3", "file:/p", GUARD_DAMAGED);
+    key.state_directory = fixture_path("state");
+    assert_int_equal(guard_clear(&key, &err), ERROR_NONE);
+    expect_record("t3", "file:/p", GUARD_CLEARED);
+    /* what cannot be read at all is no reason to try either */
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    {
+        struct guard *guard;
+
+        assert_int_equal(guard_begin(&key, &guard, &err), ERROR_PIN);
+        assert_non_null(strstr(err.text, path));
+    }
+    assert_int_equal(rmdir(path), 0);
+    file_content_free(&content);
+}
+
+/* A record is for its owner's eyes, and so is the folder. */
+static void records_are_private(void **state)
+{
+    struct stat status;
+    const char *path = record_of("t4", "file:/p");
+    char lock[700];
+
+    (void)state;
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+    (void)snprintf(lock, sizeof(lock), "%s.lock", path);
+    assert_int_equal(stat(lock, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+    assert_int_equal(stat(fixture_path("state"), &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0700);
 }
 
 static void unusable_state_directory(void **state)
@@ -314,7 +389,8 @@ static int answer_of(const char *typed, char *shown, size_t size)
         struct pin_source *source = make("ask", "", -1);
         struct secret *secret = NULL;
         struct error err;
-        result r = pin_source_get(source, "my token", "wrong before", &secret, &err);
+        struct pin_prompt prompt = {.token = "my token", .error = "wrong before", .tries = "few left"};
+        result r = pin_source_get(source, &prompt, &secret, &err);
 
         if (r == ERROR_NONE)
             (void)!write(ends[1], secret_bytes(secret), secret_length(secret));
@@ -350,6 +426,7 @@ static void asked_at_a_terminal(void **state)
     (void)state;
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == ERROR_NONE);
     assert_non_null(strstr(shown, "wrong before"));
+    assert_non_null(strstr(shown, "few left"));
     assert_non_null(strstr(shown, "PIN of token \"my token\": "));
     assert_null(strstr(shown, "314159")); /* not echoed */
     assert_string_equal(shown + strlen(shown) + 1, "314159");
@@ -375,7 +452,8 @@ int main(void)
         cmocka_unit_test(bad_sources),
         cmocka_unit_test(asked_at_a_terminal),
         cmocka_unit_test(guard_life),
-        cmocka_unit_test(damaged_record_counts_as_failed),
+        cmocka_unit_test(damaged_records),
+        cmocka_unit_test(records_are_private),
         cmocka_unit_test(unusable_state_directory),
         cmocka_unit_test(one_of_many_processes),
     };
