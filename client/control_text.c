@@ -58,16 +58,16 @@ static void print_identities(const cJSON *answer, int indent, FILE *out)
 
     cJSON_ArrayForEach(item, list)
     {
-        char name[CELL_BYTES], state[CELL_BYTES], reason[CELL_BYTES];
-        const char *why = text_of(item, "reason");
+        char name[CELL_BYTES], state[CELL_BYTES], cell[CELL_BYTES];
+        const char *since = text_of(item, "since"), *why = text_of(item, "reason");
 
-        shown(text_of(item, "name"), name);
-        shown(text_of(item, "state"), state);
-        if (why == NULL)
-            (void)fprintf(out, "%*s%-*s  %s\n", indent, "", name_width, name, state);
-        else
-            (void)fprintf(out, "%*s%-*s  %-*s  %s\n", indent, "", name_width, name, state_width, state,
-                          shown(why, reason));
+        (void)fprintf(out, "%*s%-*s  %-*s", indent, "", name_width, shown(text_of(item, "name"), name), state_width,
+                      shown(text_of(item, "state"), state));
+        if (since != NULL)
+            (void)fprintf(out, "  since %s", shown(since, cell));
+        if (why != NULL)
+            (void)fprintf(out, "  %s", shown(why, cell));
+        (void)fputc('\n', out);
     }
 }
 

@@ -96,13 +96,20 @@ static void describe_kind(const cJSON *object, char *kind, size_t size)
         (void)snprintf(kind, size, "%s", algorithm);
 }
 
+static const char *protection(const cJSON *key)
+{
+    if (is_true(key, "extractable"))
+        return ", EXTRACTABLE";
+    return cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(key, "never_extractable")) ? ", WAS EXTRACTABLE" : "";
+}
+
 static void print_key(FILE *out, const cJSON *key)
 {
     char kind[64];
 
     describe_kind(key, kind, sizeof(kind));
-    line(out, 4, "key", "%s%s%s%s%s", kind, is_true(key, "sensitive") ? "" : ", NOT SENSITIVE",
-         is_true(key, "extractable") ? ", EXTRACTABLE" : "",
+    line(out, 4, "key", "%s%s%s%s%s%s", kind, is_true(key, "sensitive") ? "" : ", NOT SENSITIVE", protection(key),
+         cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(key, "local")) ? ", IMPORTED" : "",
          is_true(key, "always_authenticate") ? ", PIN for each signature" : "",
          is_true(key, "sign") ? "" : ", may not sign");
     line_joined(out, 4, "signs", array_of(key, "schemes"));

@@ -15,6 +15,29 @@ static void add_text_or_null(cJSON *object, const char *key, const char *text)
         (void)cJSON_AddStringToObject(object, key, text);
 }
 
+static void add_time(cJSON *object, const char *key, time_t when)
+{
+    struct tm broken;
+    char text[32] = "";
+
+    if (gmtime_r(&when, &broken) != NULL)
+        (void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &broken);
+    (void)cJSON_AddStringToObject(object, key, text);
+}
+
+/* Since when it is in this state, how it came there, and how often that has changed. */
+static void add_life(cJSON *object, const struct life *life)
+{
+    if (life == NULL || !life->known) {
+        (void)cJSON_AddNullToObject(object, "since");
+        (void)cJSON_AddNullToObject(object, "transition");
+    } else {
+        add_time(object, "since", life->since);
+        (void)cJSON_AddStringToObject(object, "transition", life_transition_name(life->last));
+    }
+    (void)cJSON_AddNumberToObject(object, "transitions", life == NULL ? 0 : (double)life->transitions);
+}
+
 static void add_identity(const struct commands_view *view, const char *name, cJSON *list)
 {
     const struct groups *groups = &view->plan->groups;
@@ -34,6 +57,7 @@ static void add_identity(const struct commands_view *view, const char *name, cJS
     (void)cJSON_AddStringToObject(object, "state", found.state);
     add_text_or_null(object, "category", found.category == ERROR_NONE ? NULL : error_category_name(found.category));
     add_text_or_null(object, "reason", found.text);
+    add_life(object, found.life);
     (void)cJSON_AddBoolToObject(object, "locked", keeper != NULL && keeper_is_locked(keeper));
     (void)cJSON_AddItemToArray(list, object);
 }
@@ -99,17 +123,13 @@ static void add_services(const struct commands_view *view, cJSON *list)
 cJSON *commands_status_make(const struct commands_status_self *self, const struct commands_view *view)
 {
     cJSON *tree = cJSON_CreateObject();
-    struct tm broken;
-    char since[32] = "";
 
-    if (gmtime_r(&self->since, &broken) != NULL)
-        (void)strftime(since, sizeof(since), "%Y-%m-%dT%H:%M:%SZ", &broken);
     (void)cJSON_AddTrueToObject(tree, "ok");
     (void)cJSON_AddStringToObject(tree, "program", self->program);
     (void)cJSON_AddStringToObject(tree, "version", TOKENTLS_VERSION);
     (void)cJSON_AddNumberToObject(tree, "pid", (double)getpid());
     (void)cJSON_AddStringToObject(tree, "config", self->file);
-    (void)cJSON_AddStringToObject(tree, "since", since);
+    add_time(tree, "since", self->since);
     (void)cJSON_AddNumberToObject(tree, "generation", (double)self->generation);
     commands_status_identities(view, NULL, cJSON_AddArrayToObject(tree, "identities"));
     add_keyholders(view, cJSON_AddArrayToObject(tree, "keyholders"));

@@ -101,6 +101,7 @@ static char *make_key(const struct settings_identity *identity)
     for (size_t i = 0; i < identity->module_environment.n; i++)
         buffer_put_text(&key, identity->module_environment.items[i]);
     put_token(&key, identity->uri);
+    buffer_put_u8(&key, identity->require_hardware);
     if (buffer_ok(&key))
         out = malloc(2 * key.length + 1);
     if (out != NULL)

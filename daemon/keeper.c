@@ -5,21 +5,13 @@
 #include "base/log.h"
 #include "daemon/backoff.h"
 #include "daemon/process.h"
-#include "pkcs11/token.h"
+#include "pkcs11/life.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* Of an identity: what was last heard. */
-struct heard {
-    bool anything;
-    enum token_state state;
-    enum error_category category;
-    char text[ERROR_TEXT_MAX];
-};
 
 struct keeper {
     struct keeper_config config;
@@ -28,20 +20,12 @@ struct keeper {
     struct loop_watch *watch;
     struct loop_timer *timer;
     struct backoff backoff;
-    struct heard *heard; /* by number of the identity */
+    struct life *lives; /* what was heard of each identity, by its number */
     unsigned starts;
     bool locked;             /* by a person */
     uint64_t given, waiting; /* number of the last order; of the one that is not over, or 0 */
     bool waiting_for_start;  /* it is over with the first state of the next process */
 };
-
-static void note(struct heard *heard, enum token_state state, enum error_category category, const char *text)
-{
-    heard->anything = true;
-    heard->state = state;
-    heard->category = category;
-    (void)snprintf(heard->text, sizeof(heard->text), "%s", text);
-}
 
 static void end_order(struct keeper *keeper, const struct error *outcome)
 {
@@ -57,11 +41,18 @@ static void tell_all(struct keeper *keeper, enum error_category category, const 
 {
     struct error outcome = ERROR_INIT;
 
-    for (size_t i = 0; i < keeper->group->config.n_identities; i++) {
-        note(&keeper->heard[i], TOKEN_FAILED, category, text);
-        keeper->config.events->state(keeper->config.arg, keeper->group->identities[i].name, category, text);
-    }
     (void)error_set(&outcome, category, "%s", text);
+    for (size_t i = 0; i < keeper->group->config.n_identities; i++) {
+        const char *name = keeper->group->identities[i].name;
+        struct life *life = &keeper->lives[i];
+        enum life_transition transition = life_enter(life, TOKEN_FAILED, &outcome);
+
+        if (transition != LIFE_NONE)
+            log_warning("identity state", LOG_TEXT("identity", name), LOG_TEXT("state", life_state_name(life)),
+                        LOG_TEXT("before", life_before_name(life)),
+                        LOG_TEXT("transition", life_transition_name(transition)), LOG_TEXT("reason", text));
+        keeper->config.events->state(keeper->config.arg, name, category, text);
+    }
     end_order(keeper, &outcome);
 }
 
@@ -76,14 +67,14 @@ static void close_control(struct keeper *keeper)
 
 static void report_state(struct keeper *keeper, const struct keyholder_event *event)
 {
-    if (event->category == ERROR_NONE)
-        log_debug("identity is ready", LOG_TEXT("identity", event->identity));
-    else
-        log_warning("identity cannot be used", LOG_TEXT("identity", event->identity),
-                    LOG_TEXT("kind", error_category_name(event->category)), LOG_TEXT("reason", event->text));
+    struct error why = ERROR_INIT;
+
+    /* The keyholder has logged it. */
+    if (event->category != ERROR_NONE)
+        (void)error_set(&why, event->category, "%s", event->text);
     for (size_t i = 0; i < keeper->group->config.n_identities; i++) {
         if (strcmp(keeper->group->identities[i].name, event->identity) == 0)
-            note(&keeper->heard[i], (enum token_state)event->state, event->category, event->text);
+            (void)life_enter(&keeper->lives[i], (enum token_state)event->state, &why);
     }
     keeper->config.events->state(keeper->config.arg, event->identity, event->category, event->text);
     if (keeper->waiting_for_start)
@@ -189,8 +180,8 @@ struct keeper *keeper_new(const struct keeper_config *config, struct error *err)
     keeper->group = &config->plan->groups.items[config->group];
     keeper->process.control = -1;
     keeper->locked = config->locked;
-    keeper->heard = calloc(keeper->group->config.n_identities, sizeof(*keeper->heard));
-    if (keeper->heard == NULL) {
+    keeper->lives = calloc(keeper->group->config.n_identities, sizeof(*keeper->lives));
+    if (keeper->lives == NULL) {
         (void)error_set(err, ERROR_INTERNAL, "out of memory");
         keeper_free(keeper);
         return NULL;
@@ -225,12 +216,14 @@ size_t keeper_identities(const struct keeper *keeper)
 
 void keeper_identity(const struct keeper *keeper, size_t index, struct keeper_identity *ret)
 {
-    const struct heard *heard = &keeper->heard[index];
+    const struct life *life = &keeper->lives[index];
 
     *ret = (struct keeper_identity){.name = keeper->group->identities[index].name,
-                                    .state = heard->anything ? token_state_name(heard->state) : "starting",
-                                    .category = heard->anything ? heard->category : ERROR_TOKEN,
-                                    .text = heard->anything ? heard->text : "the token has not been looked at yet"};
+                                    .uri = keeper->group->identities[index].uri,
+                                    .life = life,
+                                    .state = life_state_name(life),
+                                    .category = life->known ? life->why.category : ERROR_TOKEN,
+                                    .text = life->known ? life->why.text : "the token has not been looked at yet"};
 }
 
 pid_t keeper_pid(const struct keeper *keeper)
@@ -304,6 +297,6 @@ void keeper_free(struct keeper *keeper)
     close_control(keeper);
     process_end(keeper->process.pid);
     blueprint_free(keeper->config.plan);
-    free(keeper->heard);
+    free(keeper->lives);
     free(keeper);
 }

@@ -7,6 +7,7 @@
 
 #include "daemon/blueprint.h"
 #include "net/loop.h"
+#include "pkcs11/life.h"
 
 struct keeper;
 
@@ -43,8 +44,9 @@ MUST_USE result keeper_link(const struct keeper *keeper, int *ret_fd, struct err
 
 /* What was last heard of an identity. */
 struct keeper_identity {
-    const char *name;             /* as `text`, owned by the keeper */
-    const char *state;            /* token_state_name(), "starting" when nothing was heard yet */
+    const char *name, *uri;       /* as all that follows, owned by the keeper */
+    const struct life *life;      /* the state and its transitions (pkcs11/life.h) */
+    const char *state;            /* life_state_name() */
     enum error_category category; /* of `text`; ERROR_NONE when it can be used */
     const char *text;
 };

@@ -231,6 +231,9 @@ static void put_flags(const struct listed *listed, CK_OBJECT_HANDLE object, cJSO
 
     (void)cJSON_AddBoolToObject(into, "sensitive", object_read_bool(session, object, CKA_SENSITIVE, false));
     (void)cJSON_AddBoolToObject(into, "extractable", object_read_bool(session, object, CKA_EXTRACTABLE, true));
+    (void)cJSON_AddBoolToObject(into, "never_extractable",
+                                object_read_bool(session, object, CKA_NEVER_EXTRACTABLE, false));
+    (void)cJSON_AddBoolToObject(into, "local", object_read_bool(session, object, CKA_LOCAL, false));
     (void)cJSON_AddBoolToObject(into, "always_authenticate",
                                 object_read_bool(session, object, CKA_ALWAYS_AUTHENTICATE, false));
     (void)cJSON_AddBoolToObject(into, "sign", object_read_bool(session, object, CKA_SIGN, false));

@@ -71,8 +71,12 @@ CK_RV module_reinitialize(struct module *module)
 
     (void)pthread_mutex_lock(&module->mutex);
     rv = module->functions->C_GetInfo(&info);
-    if (rv == CKR_CRYPTOKI_NOT_INITIALIZED)
+    if (rv == CKR_CRYPTOKI_NOT_INITIALIZED) {
+        /* p11-kit counts its own calls only: it believes the module to be initialised until we end that. */
+        if (module->kind == MODULE_MANAGED)
+            (void)p11_kit_module_finalize(module->functions);
         rv = initialize(module);
+    }
     if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED)
         rv = CKR_OK;
     (void)pthread_mutex_unlock(&module->mutex);

@@ -7,7 +7,7 @@
 
 #define PLAN(scheme, input, type)                                                                                      \
     {                                                                                                                  \
-        scheme, input, type, #type                                                                                     \
+        scheme, input, type, #type, 0                                                                                  \
     }
 
 /* Rungs of a scheme in the order they are tried. */
@@ -41,10 +41,13 @@ static const struct plan ladder[] = {
 
 bool plan_step(uint16_t scheme, unsigned step, struct plan *ret)
 {
+    const unsigned wanted = step;
+
     for (size_t i = 0; i < sizeof(ladder) / sizeof(ladder[0]); i++) {
         if (ladder[i].scheme != scheme || step-- != 0)
             continue;
         *ret = ladder[i];
+        ret->step = wanted;
         return true;
     }
     return false;

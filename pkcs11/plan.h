@@ -24,6 +24,7 @@ struct plan {
     enum plan_input input;
     CK_MECHANISM_TYPE type;
     const char *name; /* "CKM_ECDSA"; static */
+    unsigned step;    /* rung of the scheme's ladder, from 0 */
 };
 
 /* Steps of the longest ladder. */

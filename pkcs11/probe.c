@@ -23,6 +23,32 @@ static bool is_offered(struct probe *probe, const struct plan *plan)
     return probe->last == CKR_OK;
 }
 
+bool probe_step_down(struct token_key *key, const struct plan *refused, struct plan *ret)
+{
+    struct session session = {0};
+    struct probe probe = {.key = key, .session = &session};
+    struct token_slot slot;
+    struct plan next = {.scheme = refused->scheme};
+    bool found = false;
+
+    if (!token_slot(key->token, &slot))
+        return false;
+    session.module = slot.module;
+    probe.slot = slot.id;
+    for (unsigned step = refused->step + 1; !found && plan_step(refused->scheme, step, &next); step++)
+        found = is_offered(&probe, &next);
+    if (!found)
+        return false;
+    (void)pthread_mutex_lock(&key->mutex);
+    for (size_t i = 0; i < key->n_schemes; i++) {
+        if (key->schemes[i] == next.scheme && key->plans[i].step < next.step)
+            key->plans[i] = next;
+    }
+    (void)pthread_mutex_unlock(&key->mutex);
+    *ret = next;
+    return true;
+}
+
 static CK_RV try_init(struct probe *probe, const struct plan *plan)
 {
     struct session_pool *pool = probe->key->token->pool;

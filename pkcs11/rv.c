@@ -123,6 +123,22 @@ bool rv_is_removal(CK_RV rv)
     }
 }
 
+bool rv_is_mechanism(CK_RV rv)
+{
+    switch (rv) {
+    case CKR_MECHANISM_INVALID:
+    case CKR_MECHANISM_PARAM_INVALID:
+    case CKR_KEY_TYPE_INCONSISTENT:
+    case CKR_KEY_FUNCTION_NOT_PERMITTED:
+    case CKR_FUNCTION_NOT_SUPPORTED:
+    case CKR_DATA_INVALID:
+    case CKR_DATA_LEN_RANGE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 bool rv_is_loss(CK_RV rv)
 {
     switch (rv) {

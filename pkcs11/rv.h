@@ -22,4 +22,10 @@ bool rv_is_loss(CK_RV rv);
 /* True for the part of rv_is_loss() that says that the token itself went away: look for its slot again. */
 bool rv_is_removal(CK_RV rv);
 
+/*
+ * It refuses the mechanism, its parameters, or data of this form: another rung of the ladder may do. C_SignInit and
+ * C_Sign only.
+ */
+bool rv_is_mechanism(CK_RV rv);
+
 #endif

@@ -99,10 +99,10 @@ static result nothing(struct scan *scan, struct error *err)
 
         list_token(&now, &scan->swap.info);
         list_token(&before, &scan->query->bound->info);
-        return error_set(err, ERROR_TOKEN,
-                         "another token with the same name is in its place: %.380s is there, but this identity is "
-                         "bound to %.380s; put that one back, or restart to bind to the new one",
-                         listing_text(&now), listing_text(&before));
+        return error_set_code(err, ERROR_TOKEN, CKR_TOKEN_NOT_PRESENT,
+                              "another token with the same name is in its place: %.380s is there, but this identity is "
+                              "bound to %.380s; put that one back, or restart to bind to the new one",
+                              listing_text(&now), listing_text(&before));
     }
     if (scan->failed != CKR_OK)
         return rv_error(err, ERROR_TOKEN, scan->failed, "module %s", module_name(scan->failed_module));

@@ -17,8 +17,9 @@ struct slot_query {
 
 /*
  * The slot that holds the one initialised token that fits. ERROR_TOKEN: absent (code CKR_TOKEN_NOT_PRESENT, the text
- * lists what is there); more than one (lists them with complete URIs); one with the bound token's label but another
- * serial number; not a hardware slot; or the CK_RV of a module that failed when nothing else was found.
+ * lists what is there, or says that a token with the bound one's label but another serial number is in its place);
+ * more than one (lists them with complete URIs); not a hardware slot; or the CK_RV of a module that failed when nothing
+ * else was found.
  */
 MUST_USE result slot_find(const struct slot_query *query, struct token_slot *ret, struct error *err);
 

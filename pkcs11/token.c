@@ -20,8 +20,7 @@ const char *token_state_name(enum token_state state)
 static void set_state(struct token *token, enum token_state state, const struct error *why)
 {
     (void)pthread_mutex_lock(&token->state_mutex);
-    token->state = state;
-    token->why = why == NULL ? (struct error)ERROR_INIT : *why;
+    (void)life_enter(&token->life, state, why);
     (void)pthread_mutex_unlock(&token->state_mutex);
 }
 
@@ -30,7 +29,7 @@ enum token_state token_state(struct token *token)
     enum token_state state;
 
     (void)pthread_mutex_lock(&token->state_mutex);
-    state = token->state;
+    state = token->life.known ? token->life.state : TOKEN_ABSENT;
     (void)pthread_mutex_unlock(&token->state_mutex);
     return state;
 }
@@ -111,7 +110,6 @@ static struct token *allocate(const struct token_config *config, struct error *e
     token->waiting_arg = config->waiting_arg;
     token->sessions = config->sessions;
     token->require_hardware = config->require_hardware;
-    (void)error_set(&token->why, ERROR_TOKEN, "the token has not been looked for yet");
     return token;
 }
 

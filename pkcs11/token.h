@@ -21,7 +21,7 @@ struct pin_source; /* pkcs11/pin.h */
 #define TOKEN_CHAIN_MAX 10          /* certificates */
 
 enum token_state {
-    TOKEN_ABSENT,  /* no slot holds a token that fits the URI */
+    TOKEN_ABSENT,  /* no slot holds a token that fits the URI, or the one that was bound to */
     TOKEN_PRESENT, /* there, not logged in */
     TOKEN_LOCKED,  /* there, but login is withheld: wrong PIN before, try counter low, PIN locked or not given */
     TOKEN_READY,   /* logged in (or needs no login) */
@@ -42,12 +42,12 @@ struct token_config {
     struct pin_source *pin; /* borrowed; NULL: no login is tried */
     const char *state_directory; /* of the login guard; created if missing; must not be NULL when pin is set */
     unsigned sessions;           /* size of the session pool; 0: from ulMaxSessionCount, at most 8 */
-    bool require_hardware;
-    const char *unlock_command; /* what a person types to allow one more login; NULL: "tokentls unlock" */
-    const char *identities;     /* whom the PIN is asked for, shown in prompts; NULL: not known */
-    uint64_t pin_timeout_ms;    /* longest wait for a person; 0: the default of pkcs11/pin.h */
-    bool daemon;                /* messages say how to be asked once more */
-    token_waiting_fn *waiting;  /* NULL: nobody is interested */
+    bool require_hardware;       /* a hardware slot, and keys made there that were never extractable */
+    const char *unlock_command;  /* what a person types to allow one more login; NULL: "tokentls unlock" */
+    const char *identities;      /* whom the PIN is asked for, shown in prompts; NULL: not known */
+    uint64_t pin_timeout_ms;     /* longest wait for a person; 0: the default of pkcs11/pin.h */
+    bool daemon;                 /* messages say how to be asked once more */
+    token_waiting_fn *waiting;   /* NULL: nobody is interested */
     void *waiting_arg;
 };
 
@@ -106,6 +106,7 @@ struct token_key_info {
     X509 *const *chain; /* leaf first; owned by the key; n_chain >= 1 */
     size_t n_chain;
     bool sensitive, extractable, always_authenticate;
+    bool never_extractable, local; /* local: made on the token, not imported. False when the token does not say */
 };
 void token_key_info(const struct token_key *key, struct token_key_info *ret);
 
@@ -119,7 +120,8 @@ struct token_signature {
 /*
  * Sign `message` (the whole of it; hashing is done here or on the token) with `scheme`: session checkout, login if
  * needed (guarded, single-flight), C_SignInit/C_Sign, context-specific login for CKA_ALWAYS_AUTHENTICATE, one retry
- * after session loss or re-insertion, and verification with the public key before it is returned.
+ * after session loss or re-insertion, the next rung of the ladder where the token refuses the mechanism after all
+ * (remembered for the key), and verification with the public key before it is returned.
  * ERROR_TOKEN: absent, failed or wrong signature; ERROR_PIN: login refused or withheld. Each text names the CK_RV.
  * lint: six parameters, of which message and length are one.
  */

@@ -201,17 +201,35 @@ static result remember(struct search *search, struct error *err)
     return object_uri(&search->session, &search->slot.info, search->object, &key->uri, err);
 }
 
+/* What the token does not say counts as the worse case: a key that left a file is worth nothing more for its token. */
+static result check_hardware(const struct token_key *key, struct error *err)
+{
+    const char *why = NULL;
+
+    if (key->extractable)
+        why = "it can be extracted from the token (CKA_EXTRACTABLE is not false)";
+    else if (!key->local)
+        why = "it was not made on the token but imported (CKA_LOCAL is not true)";
+    else if (!key->never_extractable)
+        why = "it could be extracted once (CKA_NEVER_EXTRACTABLE is not true)";
+    if (why == NULL)
+        return ERROR_NONE;
+    return error_set(err, ERROR_TOKEN, "key %.700s: require-hardware refuses it: %s", key->uri, why);
+}
+
 static result read_flags(struct search *search, struct error *err)
 {
     struct token_key *key = search->key;
 
     key->sensitive = object_read_bool(&search->session, search->object, CKA_SENSITIVE, false);
     key->extractable = object_read_bool(&search->session, search->object, CKA_EXTRACTABLE, true);
+    key->never_extractable = object_read_bool(&search->session, search->object, CKA_NEVER_EXTRACTABLE, false);
+    key->local = object_read_bool(&search->session, search->object, CKA_LOCAL, false);
     key->always_authenticate = object_read_bool(&search->session, search->object, CKA_ALWAYS_AUTHENTICATE, false);
     if (!object_read_bool(&search->session, search->object, CKA_SIGN, true))
         return error_set(err, ERROR_TOKEN, "key %.700s: the token does not allow it to sign (CKA_SIGN is false)",
                          key->uri);
-    return ERROR_NONE;
+    return search->token->require_hardware ? check_hardware(key, err) : ERROR_NONE;
 }
 
 /* The certificate, and through it the public key and its kind. */

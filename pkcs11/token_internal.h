@@ -6,6 +6,7 @@
 #define TOKENTLS_PKCS11_TOKEN_INTERNAL_H
 
 #include "pkcs11/guard.h"
+#include "pkcs11/life.h"
 #include "pkcs11/module.h"
 #include "pkcs11/pin.h"
 #include "pkcs11/plan.h"
@@ -51,8 +52,7 @@ struct token {
     char accepted_version[GUARD_VERSION_MAX];
 
     pthread_mutex_t state_mutex; /* guards the rest; no module call under it */
-    enum token_state state;
-    struct error why;
+    struct life life;
     bool known; /* `slot.info` has been seen, so its serial number is binding */
     struct token_slot slot;
 };
@@ -74,7 +74,7 @@ MUST_USE result token_acquire(struct token *token, struct session *ret, struct e
 /* Give a session back after an outcome: reusable after ERROR_NONE, lost with all others after rv_is_loss(err->code). */
 void token_release(struct token *token, const struct session *session, result r, const struct error *err);
 
-/* A key of a token; not changed after token_find_key() but for handle and generation. */
+/* A key of a token; not changed after token_find_key() but for plans, handle and generation. */
 struct token_key {
     struct token *token;
     enum key_type type;
@@ -88,9 +88,9 @@ struct token_key {
     char *uri;
     X509 *chain[TOKEN_CHAIN_MAX];
     size_t n_chain;
-    bool sensitive, extractable, always_authenticate;
+    bool sensitive, extractable, always_authenticate, never_extractable, local;
 
-    pthread_mutex_t mutex; /* guards the two below */
+    pthread_mutex_t mutex; /* guards the two below, and changes of `plans` once the key has been found */
     CK_OBJECT_HANDLE handle;
     unsigned long generation; /* that `handle` belongs to; 0: none */
 };

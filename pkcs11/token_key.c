@@ -1,5 +1,6 @@
 #include "pkcs11/login.h"
 #include "pkcs11/object.h"
+#include "pkcs11/probe.h"
 #include "pkcs11/rv.h"
 #include "pkcs11/signature.h"
 #include "pkcs11/token_internal.h"
@@ -34,6 +35,8 @@ void token_key_info(const struct token_key *key, struct token_key_info *ret)
         .n_chain = key->n_chain,
         .sensitive = key->sensitive,
         .extractable = key->extractable,
+        .never_extractable = key->never_extractable,
+        .local = key->local,
         .always_authenticate = key->always_authenticate,
     };
     memcpy(ret->schemes, key->schemes, sizeof(ret->schemes));
@@ -69,7 +72,7 @@ static result handle_of(struct token_key *key, const struct session *session, CK
 /* One signature on the way. */
 struct signing {
     struct token_key *key;
-    const struct plan *plan;
+    struct plan plan;
     struct plan_data data;
     struct session session;
 };
@@ -86,10 +89,10 @@ static result sign_in_session(struct signing *signing, struct token_signature *r
 
     if (r != ERROR_NONE)
         return r;
-    plan_mechanism_init(signing->plan, &mechanism);
+    plan_mechanism_init(&signing->plan, &mechanism);
     rv = MODULE_CALL(session->module, C_SignInit, session->handle, &mechanism.mechanism, object);
     if (rv != CKR_OK)
-        return rv_error(err, ERROR_TOKEN, rv, "key %.700s: C_SignInit(%s)", key->uri, signing->plan->name);
+        return rv_error(err, ERROR_TOKEN, rv, "key %.700s: C_SignInit(%s)", key->uri, signing->plan.name);
     if (key->always_authenticate) {
         r = login_context(key->token, session, err);
         if (r != ERROR_NONE)
@@ -98,12 +101,12 @@ static result sign_in_session(struct signing *signing, struct token_signature *r
     rv = MODULE_CALL(session->module, C_Sign, session->handle, (CK_BYTE_PTR)(uintptr_t)signing->data.data,
                      signing->data.length, ret->bytes, &length);
     if (rv != CKR_OK)
-        return rv_error(err, ERROR_TOKEN, rv, "key %.700s: C_Sign(%s)", key->uri, signing->plan->name);
+        return rv_error(err, ERROR_TOKEN, rv, "key %.700s: C_Sign(%s)", key->uri, signing->plan.name);
     if (length == 0 || length > sizeof(ret->bytes))
         return error_set(err, ERROR_TOKEN, "key %.700s: C_Sign(%s) claims a signature of %lu bytes", key->uri,
-                         signing->plan->name, length);
+                         signing->plan.name, length);
     ret->length = length;
-    ret->mechanism = signing->plan->name;
+    ret->mechanism = signing->plan.name;
     return ERROR_NONE;
 }
 
@@ -120,12 +123,18 @@ static result sign_once(struct signing *signing, struct token_signature *ret, st
     return r;
 }
 
-static const struct plan *plan_of(const struct token_key *key, uint16_t scheme)
+static bool plan_of(struct token_key *key, uint16_t scheme, struct plan *ret)
 {
-    for (size_t i = 0; i < key->n_schemes; i++)
-        if (key->schemes[i] == scheme)
-            return &key->plans[i];
-    return NULL;
+    bool found = false;
+
+    (void)pthread_mutex_lock(&key->mutex);
+    for (size_t i = 0; i < key->n_schemes && !found; i++) {
+        found = key->schemes[i] == scheme;
+        if (found)
+            *ret = key->plans[i];
+    }
+    (void)pthread_mutex_unlock(&key->mutex);
+    return found;
 }
 
 /* As TLS wants it, and only if it is right. */
@@ -138,11 +147,11 @@ static result finish(struct signing *signing, const struct plan_message *message
     if (key->type == KEY_TYPE_EC)
         r = signature_to_der(ret, (key->bits + 7) / 8, err);
     if (r == ERROR_NONE &&
-        signature_verify(key->public_key, signing->plan->scheme, message->bytes, message->length, ret) != ERROR_NONE)
+        signature_verify(key->public_key, signing->plan.scheme, message->bytes, message->length, ret) != ERROR_NONE)
         r = error_set_code(err, ERROR_TOKEN, CKR_SIGNATURE_INVALID,
                            "key %.600s: the token returned a wrong signature (%s): it does not verify with the "
                            "certificate's public key and was thrown away",
-                           key->uri, signing->plan->name);
+                           key->uri, signing->plan.name);
     return r;
 }
 
@@ -155,27 +164,38 @@ static result explain(const struct token_key *key, result r, struct error *err)
                           "key %.700s: needs a login, and no PIN source is set: CKR_USER_NOT_LOGGED_IN", key->uri);
 }
 
+/* With one retry after a loss. */
+static result sign_by_plan(struct signing *signing, const struct plan_message *input, struct token_signature *ret,
+                           struct error *err)
+{
+    result r = plan_prepare(&signing->plan, input, &signing->data, err);
+
+    if (r != ERROR_NONE)
+        return r;
+    r = sign_once(signing, ret, err);
+    if (r != ERROR_TOKEN || !rv_is_loss(err->code))
+        return r;
+    *err = (struct error)ERROR_INIT;
+    return sign_once(signing, ret, err);
+}
+
 /* lint: the six parameters are the contract of token.h */
 result token_key_sign(struct token_key *key, uint16_t scheme, const uint8_t *message, size_t length,
                       struct token_signature *ret, struct error *err)
 {
     struct plan_message input = {message, length, key->bits};
-    struct signing signing = {.key = key, .plan = plan_of(key, scheme)};
+    struct signing signing = {.key = key};
     struct error local = ERROR_INIT;
     struct token_signature made;
     result r;
 
-    if (signing.plan == NULL)
+    if (!plan_of(key, scheme, &signing.plan))
         return error_set(err, ERROR_TOKEN, "key %.700s: the token cannot sign %s with it", key->uri,
                          mechanism_scheme_name(scheme));
-    r = plan_prepare(signing.plan, &input, &signing.data, err);
-    if (r != ERROR_NONE)
-        return r;
-    r = sign_once(&signing, &made, &local);
-    if (r == ERROR_TOKEN && rv_is_loss(local.code)) {
+    do {
         local = (struct error)ERROR_INIT;
-        r = sign_once(&signing, &made, &local);
-    }
+        r = sign_by_plan(&signing, &input, &made, &local);
+    } while (r == ERROR_TOKEN && rv_is_mechanism(local.code) && probe_step_down(key, &signing.plan, &signing.plan));
     if (r == ERROR_NONE)
         r = finish(&signing, &input, &made, &local);
     if (r == ERROR_NONE) {

@@ -149,8 +149,12 @@ result choice_prepare(struct connection *connection, struct error *err)
 
     if (context->n_identities == 0)
         return ERROR_NONE;
-    for (size_t i = 0; i < context->n_identities; i++)
-        n += usable(context->identities[i]);
+    for (size_t i = 0; i < context->n_identities; i++) {
+        if (usable(context->identities[i]))
+            n++;
+        else
+            identity_want(context->identities[i]);
+    }
     if (n == 0) {
         if (identity_usable(context->identities[0], err) != ERROR_NONE)
             return identity_usable(context->identities[0], NULL);

@@ -12,7 +12,7 @@ struct identity {
     struct libctx *libctx;
     char *name;
     char *uri;
-    struct keyholder_client *client; /* only compared, never called */
+    struct keyholder_client *client;
     struct key_link *link;
     uint32_t number;
     EVP_PKEY *key;
@@ -267,6 +267,12 @@ result identity_usable(const struct identity *identity, struct error *err)
     if (identity->reason.category != ERROR_NONE && err != NULL)
         *err = identity->reason;
     return identity->reason.category;
+}
+
+void identity_want(const struct identity *identity)
+{
+    if (identity->client != NULL)
+        keyholder_client_look(identity->client);
 }
 
 X509 *identity_certificate(const struct identity *identity)

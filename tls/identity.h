@@ -34,6 +34,9 @@ void identity_gone(struct identity *identity, const struct error *reason);
 /* ERROR_NONE when a handshake may use it now; else why not (ERROR_TOKEN, ERROR_PIN, ERROR_CONFIG). */
 MUST_USE result identity_usable(const struct identity *identity, struct error *err);
 
+/* A connection needs it and it is not usable: have its keyholder look for the token and the key now. */
+void identity_want(const struct identity *identity);
+
 /* Leaf and rest of the chain; borrowed; NULL while unknown. */
 X509 *identity_certificate(const struct identity *identity);
 STACK_OF(X509) * identity_chain(const struct identity *identity);

@@ -50,6 +50,7 @@ struct keyholder_client {
     bool dead;
     struct error send_error; /* why we have shut the socket down ourselves */
     uint64_t last_id;
+    uint64_t look_again; /* CLOCK_MONOTONIC ms: not before */
     uint32_t credit;
     size_t outstanding;
     size_t queued_bytes;
@@ -345,6 +346,20 @@ void keyholder_client_release(struct sign_operation *operation)
     operation_free(self);
 }
 
+void keyholder_client_look(struct keyholder_client *client)
+{
+    struct buffer packet;
+
+    if (client->dead || !client->greeted || client->blocked || clock_monotonic_ms() < client->look_again)
+        return;
+    client->look_again = clock_deadline(KEYHOLDER_LOOK_MS);
+    buffer_init(&packet, KEYHOLDER_MESSAGE_MAX);
+    protocol_encode_look(&packet);
+    if (buffer_ok(&packet))
+        (void)send_packet(client, &packet); /* what finds no room is asked for by the next connection */
+    buffer_free(&packet);
+}
+
 size_t keyholder_client_outstanding(const struct keyholder_client *client)
 {
     return client->outstanding;
@@ -463,6 +478,7 @@ static result dispatch(struct keyholder_client *client, size_t length, struct er
         return on_result(client, &message.result, err);
     case PROTOCOL_SIGN:
     case PROTOCOL_CANCEL:
+    case PROTOCOL_LOOK:
         break;
     }
     return error_set(err, ERROR_PROTOCOL, "message of type %d is not for a worker", (int)message.type);

@@ -19,6 +19,7 @@ struct sign_operation;
 
 #define KEYHOLDER_MESSAGE_MAX (192 * 1024) /* bytes of one message; truncated ones are refused */
 #define KEYHOLDER_SIGN_MAX (64 * 1024)     /* bytes of a message to be signed (TLS 1.2 transcript) */
+#define KEYHOLDER_LOOK_MS 1000             /* between two looks that connections ask for */
 #define KEYHOLDER_NAME_MAX 64              /* bytes of an identity's name, with the NUL */
 
 /* What the keyholder says of one configured identity. Valid during the callback only: copy what is kept. */
@@ -100,6 +101,12 @@ MUST_USE struct sign_operation *keyholder_client_sign(struct keyholder_client *c
 /* Free an operation; if it has not ended, CANCEL is sent and it is not signed unless it has started. NULL is allowed.
  */
 void keyholder_client_release(struct sign_operation *operation);
+
+/*
+ * A connection needs a key of this keyholder that is not usable: have the keyholder look now instead of at its next
+ * poll. Sent once within KEYHOLDER_LOOK_MS at most; the outcome is announced as any change is.
+ */
+void keyholder_client_look(struct keyholder_client *client);
 
 /* Operations not ended yet (queued here or in the keyholder). */
 size_t keyholder_client_outstanding(const struct keyholder_client *client);

@@ -1,10 +1,12 @@
 #include "pkcs11/keyholder/keyring.h"
 
+#include "base/clock.h"
 #include "pkcs11/keyholder/protocol.h"
 #include "pkcs11/keyholder/purpose.h"
 
 #include <openssl/crypto.h>
 #include <openssl/x509.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,8 @@ struct identity {
     struct found *seen;      /* the looking thread's own, until it is published */
     struct error find_error; /* the looking thread's own */
     struct condition now;    /* the looking thread's own, until it is published */
+    uint64_t search_again;   /* the looking thread's own: CLOCK_MONOTONIC ms */
+    uint64_t search_pause;   /* the looking thread's own: ms */
 };
 
 struct keyring {
@@ -40,6 +44,7 @@ struct keyring {
     struct identity *identities;
     unsigned threads;      /* published */
     unsigned threads_seen; /* the looking thread's own */
+    atomic_bool demanded;  /* by any thread: search now */
     bool looked;           /* the looking thread's own */
     enum token_state last; /* the looking thread's own: the token's state at the last look */
 };
@@ -179,19 +184,43 @@ static void judge(struct identity *identity, enum token_state state, const struc
     }
 }
 
+/* The key is missing: is it time to search? `fresh`: something has changed, or somebody needs it. */
+static bool is_due(struct identity *identity, bool fresh)
+{
+    uint64_t now = clock_monotonic_ms();
+
+    if (fresh)
+        identity->search_pause = KEYRING_SEARCH_MIN_MS;
+    else if (now < identity->search_again)
+        return false;
+    else if (identity->search_pause < KEYRING_SEARCH_MAX_MS / 2)
+        identity->search_pause *= 2;
+    else
+        identity->search_pause = KEYRING_SEARCH_MAX_MS;
+    identity->search_again = now + identity->search_pause;
+    return true;
+}
+
+void keyring_demand(struct keyring *keyring)
+{
+    atomic_store(&keyring->demanded, true);
+}
+
 void keyring_look(struct keyring *keyring)
 {
     struct error why = ERROR_INIT;
     enum token_state state = keyring->config.ops->refresh(keyring->config.token, &why);
-    bool changed = !keyring->looked || state != keyring->last;
+    bool usable = state == TOKEN_READY || state == TOKEN_PRESENT;
+    bool fresh = !keyring->looked || state != keyring->last;
 
+    fresh = (usable && atomic_exchange(&keyring->demanded, false)) || fresh;
     keyring->looked = true;
     keyring->last = state;
     keyring->threads_seen = keyring->config.ops->threads(keyring->config.token);
     for (size_t i = 0; i < keyring->config.n_identities; i++) {
         struct identity *identity = &keyring->identities[i];
 
-        if (changed && identity->seen == NULL && (state == TOKEN_READY || state == TOKEN_PRESENT)) {
+        if (usable && identity->seen == NULL && is_due(identity, fresh)) {
             identity->find_error = (struct error)ERROR_INIT;
             identity->seen = find(keyring, identity->config, &identity->find_error);
         }

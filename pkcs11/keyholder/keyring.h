@@ -45,6 +45,10 @@ struct keyring_config {
 
 struct keyring;
 
+/* Between two searches for a key that is missing. */
+#define KEYRING_SEARCH_MIN_MS 1000
+#define KEYRING_SEARCH_MAX_MS 30000
+
 /* NULL with *err set: out of memory, no identity or too many, two of the same name, a name too long (ERROR_CONFIG). */
 MUST_USE struct keyring *keyring_new(const struct keyring_config *config, struct error *err);
 
@@ -56,11 +60,16 @@ size_t keyring_count(const struct keyring *keyring);
 
 /*
  * One look at the token. Step one (blocks in the token layer; one thread at a time; reads and writes nothing that the
- * other functions look at): refresh, and look for keys that are missing when the token's state has changed. Step two
- * (never blocks) makes the outcome visible to the others and returns true when anything announced has changed.
+ * other functions look at): refresh, and search for keys that are missing: when the token's state has changed, and,
+ * since a key or certificate may be written to a token that stays where it is, again after KEYRING_SEARCH_MIN_MS,
+ * doubled each time up to KEYRING_SEARCH_MAX_MS. Step two (never blocks) makes the outcome visible to the others and
+ * returns true when anything announced has changed.
  */
 void keyring_look(struct keyring *keyring);
 bool keyring_publish(struct keyring *keyring);
+
+/* Have the next look search for keys that are missing, whether or not it is time for that. Any thread. */
+void keyring_demand(struct keyring *keyring);
 
 /* Carry out CLEAR or LOCK. Blocks as keyring_look(), by the same thread, which looks afterwards. */
 MUST_USE result keyring_order(struct keyring *keyring, enum keyholder_order order, struct error *err);

@@ -59,6 +59,11 @@ void protocol_encode_started(struct buffer *out, uint64_t id)
     buffer_put_u64(out, id);
 }
 
+void protocol_encode_look(struct buffer *out)
+{
+    start(out, PROTOCOL_LOOK);
+}
+
 void protocol_encode_result(struct buffer *out, const struct protocol_result *sign_result)
 {
     start(out, PROTOCOL_RESULT);
@@ -200,6 +205,9 @@ result protocol_decode(const void *data, size_t length, struct protocol_message 
     case PROTOCOL_CANCEL:
     case PROTOCOL_STARTED:
         ok = decode_id(&reader, &ret->id);
+        break;
+    case PROTOCOL_LOOK:
+        ok = true;
         break;
     case PROTOCOL_RESULT:
         ok = decode_result(&reader, &ret->result);

@@ -26,7 +26,8 @@ enum protocol_type {
     PROTOCOL_SIGN = 4,     /* worker */
     PROTOCOL_CANCEL = 5,   /* worker */
     PROTOCOL_STARTED = 6,  /* keyholder: the token is at work on this request */
-    PROTOCOL_RESULT = 7    /* keyholder: exactly one for each SIGN; gives its credit back */
+    PROTOCOL_RESULT = 7,   /* keyholder: exactly one for each SIGN; gives its credit back */
+    PROTOCOL_LOOK = 8      /* worker: somebody needs a key that is not usable; look for it again soon */
 };
 
 struct protocol_sign {
@@ -79,6 +80,7 @@ void protocol_encode_credit(struct buffer *out, uint32_t credit);
 void protocol_encode_sign(struct buffer *out, const struct protocol_sign *sign);
 void protocol_encode_cancel(struct buffer *out, uint64_t id);
 void protocol_encode_started(struct buffer *out, uint64_t id);
+void protocol_encode_look(struct buffer *out);
 void protocol_encode_result(struct buffer *out, const struct protocol_result *sign_result);
 
 #endif

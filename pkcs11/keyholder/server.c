@@ -7,6 +7,7 @@
 #include "pkcs11/keyholder/link.h"
 #include "pkcs11/keyholder/packet.h"
 #include "pkcs11/keyholder/signers.h"
+#include "pkcs11/life.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -32,6 +33,7 @@ struct server {
     struct link *links[SERVER_LINKS_MAX];
     size_t n_links;          /* changed by the reader only */
     uint64_t *reported;      /* the version of each identity the supervisor was told */
+    struct life *lives;      /* of each identity, as logged */
     uint8_t *received;       /* KEYHOLDER_MESSAGE_MAX bytes; the reader's */
     uint64_t reported_order; /* the last one the supervisor was told the end of */
     bool ended;              /* the reader's: the supervisor is gone */
@@ -62,7 +64,8 @@ struct server *server_new(const struct server_config *config, struct error *err)
         return NULL;
     }
     server->reported = calloc(keyring_count(signers->keyring), sizeof(server->reported[0]));
-    if (server->reported != NULL)
+    server->lives = calloc(keyring_count(signers->keyring), sizeof(server->lives[0]));
+    if (server->reported != NULL && server->lives != NULL)
         return server;
 err1:
     server_free(server);
@@ -96,6 +99,7 @@ void server_free(struct server *server)
     queue_free(server->signers.queue);
     keyring_free(server->signers.keyring);
     free(server->reported);
+    free(server->lives);
     free(server->received);
     if (server->signers.wake >= 0)
         (void)close(server->signers.wake);
@@ -146,6 +150,24 @@ static bool report(struct server *server, const struct keyholder_event *event)
     return status == PACKET_OK;
 }
 
+/* One line for each transition, and for each new reason within a state. */
+static void log_state(struct life *life, const struct keyholder_event *event)
+{
+    const struct life before = *life;
+    struct error why = ERROR_INIT;
+    enum life_transition transition;
+
+    if (event->category != ERROR_NONE)
+        (void)error_set(&why, event->category, "%s", event->text);
+    transition = life_enter(life, (enum token_state)event->state, &why);
+    if (transition == LIFE_NONE && strcmp(before.why.text, why.text) == 0)
+        return;
+    log_notice("identity state", LOG_TEXT("identity", event->identity), LOG_TEXT("state", life_state_name(life)),
+               LOG_TEXT("before", transition == LIFE_NONE ? NULL : life_before_name(life)),
+               LOG_TEXT("transition", transition == LIFE_NONE ? NULL : life_transition_name(transition)),
+               LOG_TEXT("reason", event->text[0] == '\0' ? NULL : event->text));
+}
+
 static void report_states(struct server *server)
 {
     const struct keyring *keyring = server->signers.keyring;
@@ -161,9 +183,7 @@ static void report_states(struct server *server)
         unlock(server);
         if (version == server->reported[i])
             continue;
-        log_notice("identity state", LOG_TEXT("identity", event.identity),
-                   LOG_TEXT("state", token_state_name((enum token_state)event.state)),
-                   LOG_TEXT("reason", event.text[0] == '\0' ? NULL : event.text));
+        log_state(&server->lives[i], &event);
         if (report(server, &event))
             server->reported[i] = version;
     }
@@ -304,6 +324,8 @@ static bool handle_message(struct server *server, struct link *link, size_t leng
         write = handle_sign(server, link, &message.sign, &audit, err);
     else if (message.type == PROTOCOL_CANCEL)
         handle_cancel(server, link, message.id);
+    else if (message.type == PROTOCOL_LOOK)
+        signers_demand(&server->signers);
     else
         (void)error_set(err, ERROR_PROTOCOL, "message of type %d is not for the keyholder", (int)message.type);
     unlock(server);

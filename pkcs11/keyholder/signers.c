@@ -264,6 +264,18 @@ void signers_order(struct signers *signers, enum keyholder_order order, uint64_t
     pthread_cond_broadcast(&signers->turn);
 }
 
+void signers_demand(struct signers *signers)
+{
+    uint64_t now = clock_monotonic_ms();
+
+    if (now < signers->demand_again)
+        return;
+    signers->demand_again = now + KEYHOLDER_LOOK_MS;
+    keyring_demand(signers->keyring);
+    signers->look_wanted = true;
+    pthread_cond_broadcast(&signers->turn);
+}
+
 void signers_stop(struct signers *signers)
 {
     pthread_mutex_lock(&signers->lock);

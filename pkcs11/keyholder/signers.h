@@ -44,6 +44,7 @@ struct signers {
     bool looking;
     bool look_wanted; /* at once, or as soon as a signature has ended */
     uint64_t look_limit;
+    uint64_t demand_again;              /* CLOCK_MONOTONIC ms: not before */
     enum keyholder_order order;         /* for the looking thread */
     uint64_t order_number, done_number; /* of the last order given; of the last that is over */
     struct error done_outcome;
@@ -58,6 +59,12 @@ void signers_wake(struct signers *signers);
 
 /* With the lock held: have the looking thread carry it out and look at once. */
 void signers_order(struct signers *signers, enum keyholder_order order, uint64_t number);
+
+/*
+ * With the lock held: a connection needs a key that is not usable. Looks at once, also for keys that are missing, but
+ * not twice within KEYHOLDER_LOOK_MS, so that nobody keeps the token busy by asking.
+ */
+void signers_demand(struct signers *signers);
 
 /* Ask all threads to end after what they do now. Without the lock. */
 void signers_stop(struct signers *signers);

@@ -28,6 +28,9 @@ static void encode(const struct protocol_message *message, struct buffer *out)
     case PROTOCOL_RESULT:
         protocol_encode_result(out, &message->result);
         break;
+    case PROTOCOL_LOOK:
+        protocol_encode_look(out);
+        break;
     }
 }
 

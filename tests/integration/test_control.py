@@ -114,12 +114,12 @@ def a_locked_token_signs_nothing_until_unlock(t):
     keyholder = order(t, "status", "--json")["keyholders"][0]["pid"]
     mark = agent.mark()
     os.kill(keyholder, 9)
-    agent.wait_line(r"identity cannot be used.*locked by a person", after=mark)
+    agent.wait_line(r"identity state .*locked by a person", after=mark)
     os.replace(t.config("agent", token.identity("good", sessions=2), control(t),
                         t.tunnel("good", there, identity="good", listen=listen)), agent.argv[-1])
     mark = agent.mark()
     order(t, "reload")
-    agent.wait_line(r"identity cannot be used.*locked by a person", after=mark)
+    agent.wait_line(r"identity state .*locked by a person", after=mark)
     check(token.faults.count("C_Login") == logins, "a locked token was logged in to")
     check("ready" in order(t, "unlock", "all"), "unlock all")
     check(exchange(path, b"hello\n") == b"hello\n", "does not work after unlock")
@@ -134,12 +134,14 @@ def status_names_states_reasons_and_addresses(t):
                                t.tunnel("one", there, identity="good"), t.tunnel("two", there, identity="spare"))
     port = agent.wait_line(r"listening tunnel=one address=127.0.0.1:(\d+)").group(1)
     for name in ("good", "spare"):
-        agent.wait_line(rf"identity (state|cannot be used) identity={name}\b")
+        agent.wait_line(rf"identity state identity={name}\b")
     answer = order(t, "status", "--json")
     while any(one["state"] == "starting" for one in answer["identities"]):
         answer = order(t, "status", "--json")
     states = {one["name"]: (one["state"], one["category"]) for one in answer["identities"]}
     check(states == {"good": ("ready", None), "spare": ("absent", "token"), "client": ("unused", None)}, str(states))
+    lives = {one["name"]: (one["transition"], one["transitions"], one["since"] is not None) for one in answer["identities"]}
+    check(lives == {"good": ("found", 1, True), "spare": ("found", 1, True), "client": (None, 0, False)}, str(lives))
     check(answer["program"] == "tokentls-agent" and answer["pid"] == agent.pid and answer["generation"] == 1
           and answer["config"] == agent.argv[-1], str(answer))
     listen = {one["name"]: one["listen"] for one in answer["services"]}
@@ -147,6 +149,7 @@ def status_names_states_reasons_and_addresses(t):
     check(all(one["restarts"] == 0 and one["pid"] > 0 for one in answer["keyholders"]), str(answer))
     said = order(t, "status")
     check("good" in said and "absent" in said and "127.0.0.1" in said, said)
+    check(f"since {answer['identities'][0]['since']}" in said, said)
     check('did you mean "good"' in order(t, "unlock", "goood", status=3), "a near name")
     check("no service uses" in order(t, "lock", "client", status=3), "an unused one")
     order(t, "unlock", "spare", status=3)

@@ -39,6 +39,7 @@ static const char *const counter_names[COUNTERS_END - FAULTS_COUNT] = {
     [COUNTER_FIND_OBJECTS_INIT - FAULTS_COUNT] = "C_FindObjectsInit",
     [COUNTER_SIGN_INIT - FAULTS_COUNT] = "C_SignInit",
     [COUNTER_SIGN - FAULTS_COUNT] = "C_Sign",
+    [COUNTER_WAIT - FAULTS_COUNT] = "C_WaitForSlotEvent",
     [COUNTER_CONCURRENT - FAULTS_COUNT] = "violation concurrent call",
     [COUNTER_STALE_SESSION - FAULTS_COUNT] = "stale session",
 };

@@ -33,9 +33,10 @@ enum faults_kind {
 /* What else has happened to the token when a fault of kind RETURN strikes. */
 enum faults_aftermath {
     FAULTS_AFTER_NOTHING,
-    FAULTS_AFTER_LOGOUT,   /* the login is gone */
-    FAULTS_AFTER_CLOSE,    /* this session is gone */
-    FAULTS_AFTER_CLOSE_ALL /* all sessions of the token are gone, and with them the login */
+    FAULTS_AFTER_LOGOUT,    /* the login is gone */
+    FAULTS_AFTER_CLOSE,     /* this session is gone */
+    FAULTS_AFTER_CLOSE_ALL, /* all sessions of the token are gone, and with them the login */
+    FAULTS_AFTER_FINALIZE   /* the module is not initialised any more */
 };
 
 /* X(id, name, point, kind, value, aftermath): at each point the first RETURN that is on wins, in this order. */
@@ -54,6 +55,9 @@ enum faults_aftermath {
     X(SLOTS_OTHER_SLOT, "slots__other_slot", SLOTS, SPECIAL, 0, NOTHING)                                               \
     X(SLOTS_REMOVABLE, "slots__removable", SLOTS, SPECIAL, 0, NOTHING)                                                 \
     X(SLOTS_WAIT_BLOCKS, "slots__wait_blocks", SLOTS, SPECIAL, 0, NOTHING)                                             \
+    X(SLOTS_EVENTS, "slots__events", SLOTS, SPECIAL, 0, NOTHING)                                                       \
+    X(SLOTS_NO_EVENTS, "slots__no_events", SLOTS, SPECIAL, 0, NOTHING)                                                 \
+    X(SLOTS_HARDWARE, "slots__hardware", SLOTS, SPECIAL, 0, NOTHING)                                                   \
     X(TOKEN_INFO_FAIL, "token_info__fail", TOKEN_INFO, RETURN, CKR_DEVICE_ERROR, NOTHING)                              \
     X(TOKEN_INFO_NOT_RECOGNIZED, "token_info__not_recognized", TOKEN_INFO, RETURN, CKR_TOKEN_NOT_RECOGNIZED, NOTHING)  \
     X(TOKEN_INFO_OTHER_MAKER, "token_info__other_maker", TOKEN_INFO, SPECIAL, 0, NOTHING)                              \
@@ -85,6 +89,16 @@ enum faults_aftermath {
     X(FIND_OBJECTS_NONE, "find_objects__none", FIND, SPECIAL, 0, NOTHING)                                              \
     X(GET_ATTRIBUTE_FAIL, "get_attribute__fail", GET_ATTRIBUTE, RETURN, CKR_DEVICE_ERROR, NOTHING)                     \
     X(KEY_ALWAYS_AUTHENTICATE, "key__always_authenticate", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                         \
+    X(KEY_EXTRACTABLE, "key__extractable", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                         \
+    X(KEY_WAS_EXTRACTABLE, "key__was_extractable", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                 \
+    X(KEY_IMPORTED, "key__imported", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                               \
+    X(KEY_NO_SIGN, "key__no_sign", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                                 \
+    X(KEY_NO_ATTRIBUTES, "key__no_attributes", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                     \
+    X(KEY_NO_PUBLIC, "key__no_public", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                             \
+    X(KEY_CURVE_OID, "key__curve_oid", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                             \
+    X(KEY_CURVE_NAME, "key__curve_name", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                           \
+    X(KEY_CURVE_OLD_OID, "key__curve_old_oid", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                     \
+    X(KEY_POINT_RAW, "key__point_raw", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                             \
     X(MECHANISM_NO_PSS, "mechanism__no_pss", SIGN_INIT, SPECIAL, 0, NOTHING)                                           \
     X(MECHANISM_ONLY_X509, "mechanism__only_x509", SIGN_INIT, SPECIAL, 0, NOTHING)                                     \
     X(MECHANISM_ONLY_PKCS1, "mechanism__only_pkcs1", SIGN_INIT, SPECIAL, 0, NOTHING)                                   \
@@ -103,6 +117,8 @@ enum faults_aftermath {
     X(SIGN_TOKEN_NOT_PRESENT, "sign__token_not_present", SIGN, RETURN, CKR_TOKEN_NOT_PRESENT, CLOSE_ALL)               \
     X(SIGN_SESSION_INVALID, "sign__session_invalid", SIGN, RETURN, CKR_SESSION_HANDLE_INVALID, CLOSE)                  \
     X(SIGN_SESSION_CLOSED, "sign__session_closed", SIGN, RETURN, CKR_SESSION_CLOSED, CLOSE)                            \
+    X(SIGN_HSM_RESTART, "sign__hsm_restart", SIGN, RETURN, CKR_DEVICE_ERROR, CLOSE_ALL)                                \
+    X(SIGN_NOT_INITIALIZED, "sign__not_initialized", SIGN, RETURN, CKR_CRYPTOKI_NOT_INITIALIZED, FINALIZE)             \
     X(SIGN_DEVICE_ERROR, "sign__device_error", SIGN, RETURN, CKR_DEVICE_ERROR, NOTHING)                                \
     X(SIGN_DEVICE_MEMORY, "sign__device_memory", SIGN, RETURN, CKR_DEVICE_MEMORY, NOTHING)                             \
     X(SIGN_FUNCTION_FAILED, "sign__function_failed", SIGN, RETURN, CKR_FUNCTION_FAILED, NOTHING)                       \
@@ -141,6 +157,7 @@ enum faults_counter {
     COUNTER_FIND_OBJECTS_INIT,
     COUNTER_SIGN_INIT,
     COUNTER_SIGN,          /* asked for a signature, not for its length */
+    COUNTER_WAIT,          /* C_WaitForSlotEvent */
     COUNTER_CONCURRENT,    /* two calls at once though initialize__cant_lock was answered */
     COUNTER_STALE_SESSION, /* C_SignInit or C_Sign on a session that is not open */
     COUNTERS_END

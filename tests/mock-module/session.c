@@ -1,3 +1,4 @@
+#include "tests/mock-module/attributes.h"
 #include "tests/mock-module/faults.h"
 #include "tests/mock-module/module.h"
 
@@ -126,6 +127,10 @@ static void suffer(CK_SESSION_HANDLE handle, enum faults_aftermath aftermath)
     case FAULTS_AFTER_CLOSE_ALL:
         if (look_up(handle, &session))
             session_close_slot(session.slot);
+        return;
+    case FAULTS_AFTER_FINALIZE:
+        (void)module_real()->C_Finalize(NULL);
+        session_forget_all();
         return;
     }
 }
@@ -266,20 +271,16 @@ static CK_RV find_objects_init(CK_SESSION_HANDLE handle, CK_ATTRIBUTE *template,
 static CK_RV find_objects(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE *objects, CK_ULONG max, CK_ULONG *count)
 {
     MODULE_CALL;
+    CK_RV rv;
 
     if (count && faults_strikes(FAULT_FIND_OBJECTS_NONE, NULL)) {
         *count = 0;
         return CKR_OK;
     }
-    return module_real()->C_FindObjects(handle, objects, max, count);
-}
-
-static bool is_private_key(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE object)
-{
-    CK_OBJECT_CLASS class = 0;
-    CK_ATTRIBUTE attribute = {CKA_CLASS, &class, sizeof class};
-
-    return module_real()->C_GetAttributeValue(handle, object, &attribute, 1) == CKR_OK && class == CKO_PRIVATE_KEY;
+    rv = module_real()->C_FindObjects(handle, objects, max, count);
+    if (rv == CKR_OK && faults_is_on(FAULT_KEY_NO_PUBLIC, NULL))
+        attributes_hide_public(handle, objects, count);
+    return rv;
 }
 
 static CK_RV get_attribute_value(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *template,
@@ -291,13 +292,7 @@ static CK_RV get_attribute_value(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE obje
 
     if (faults_strike_at(FAULTS_AT_GET_ATTRIBUTE, &rv, &aftermath))
         return rv;
-    rv = module_real()->C_GetAttributeValue(handle, object, template, count);
-    for (CK_ULONG i = 0; i < count; i++) {
-        if (template[i].type == CKA_ALWAYS_AUTHENTICATE && template[i].pValue && template[i].ulValueLen == 1 &&
-            is_private_key(handle, object) && faults_strikes(FAULT_KEY_ALWAYS_AUTHENTICATE, NULL))
-            *(CK_BBOOL *)template[i].pValue = CK_TRUE;
-    }
-    return rv;
+    return attributes_get(handle, object, template, count);
 }
 
 static CK_RV sign_init(CK_SESSION_HANDLE handle, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)

@@ -103,6 +103,8 @@ static CK_RV get_slot_info(CK_SLOT_ID slot, CK_SLOT_INFO *info)
         info->flags &= ~(CK_FLAGS)CKF_TOKEN_PRESENT;
     if (faults_strikes(FAULT_SLOTS_REMOVABLE, NULL))
         info->flags |= CKF_REMOVABLE_DEVICE;
+    if (faults_strikes(FAULT_SLOTS_HARDWARE, NULL))
+        info->flags |= CKF_HW_SLOT;
     return rv;
 }
 
@@ -136,13 +138,38 @@ static CK_RV get_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
     return rv;
 }
 
+/* slots__events: one event for each time the token has come or gone since the last call. */
+static CK_RV event(CK_SLOT_ID *slot)
+{
+    static bool absent;
+    bool now = faults_is_on(FAULT_SLOTS_TOKEN_ABSENT, NULL), changed;
+    CK_SLOT_ID slots[SLOTS_MAX];
+    CK_ULONG n = SLOTS_MAX;
+
+    pthread_mutex_lock(&lock);
+    changed = absent != now;
+    absent = now;
+    pthread_mutex_unlock(&lock);
+    if (!changed)
+        return CKR_NO_EVENT;
+    (void)faults_strikes(FAULT_SLOTS_EVENTS, NULL);
+    if (slot && module_real()->C_GetSlotList(CK_TRUE, slots, &n) == CKR_OK && n > 0)
+        *slot = slots_shown(slots[0]);
+    return CKR_OK;
+}
+
 static CK_RV wait_for_slot_event(CK_FLAGS flags, CK_SLOT_ID *slot, void *reserved)
 {
     CK_RV rv;
 
     /* No MODULE_CALL: a module may be waited on while other calls go on. */
+    faults_count(COUNTER_WAIT);
     if (faults_strikes(FAULT_SLOTS_WAIT_BLOCKS, NULL))
         faults_hang(FAULT_SLOTS_WAIT_BLOCKS);
+    if (faults_strikes(FAULT_SLOTS_NO_EVENTS, NULL))
+        return CKR_FUNCTION_NOT_SUPPORTED;
+    if (faults_is_on(FAULT_SLOTS_EVENTS, NULL))
+        return event(slot);
     rv = module_real()->C_WaitForSlotEvent(flags, slot, reserved);
     if (rv == CKR_OK && slot)
         *slot = slots_shown(*slot);

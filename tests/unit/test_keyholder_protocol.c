@@ -277,8 +277,8 @@ static void test_exact(void **state)
         b.data[0] = PROTOCOL_VERSION;
         b.data[1] = 0;
         refused(&b, "unknown type 0");
-        b.data[1] = 8;
-        refused(&b, "unknown type 8");
+        b.data[1] = 9;
+        refused(&b, "unknown type 9");
     }
     buffer_free(&b);
 }

@@ -278,7 +278,7 @@ static void test_absent_and_back(void **state)
     keyholder_client_free(worker.client);
 }
 
-/* A URI that fits nothing stays an error, looked for again only when the token has changed. */
+/* A URI that fits nothing is an error that is announced; searched for again, but not with each look. */
 static void test_key_missing(void **state)
 {
     struct worker worker;
@@ -291,7 +291,7 @@ static void test_key_missing(void **state)
     assert_int_equal(worker.category, ERROR_TOKEN);
     assert_string_equal(worker.reason, "pkcs11:object=key: nothing matches");
     wait_counter(&fake.looks, 5);
-    assert_int_equal(peek(&fake.finds), 1);
+    assert_true(peek(&fake.finds) < peek(&fake.looks));
     set_state(TOKEN_ABSENT, ERROR_TOKEN, "gone");
     PUMP_UNTIL(&worker, worker.state == TOKEN_ABSENT);
     pthread_mutex_lock(&fake.lock);
@@ -299,6 +299,48 @@ static void test_key_missing(void **state)
     fake.state = TOKEN_READY;
     pthread_mutex_unlock(&fake.lock);
     PUMP_UNTIL(&worker, worker.state == TOKEN_READY);
+    keyholder_client_free(worker.client);
+}
+
+static void write_key(void)
+{
+    pthread_mutex_lock(&fake.lock);
+    fake.key_missing = false;
+    pthread_mutex_unlock(&fake.lock);
+}
+
+/* A key that is written to the token while that stays where it is: found by the next search. */
+static void test_key_written(void **state)
+{
+    struct worker worker;
+
+    (void)state;
+    fake.key_missing = true;
+    start();
+    join_worker(&worker);
+    assert_int_equal(worker.state, TOKEN_FAILED);
+    write_key();
+    PUMP_UNTIL(&worker, worker.state == TOKEN_READY);
+    keyholder_client_free(worker.client);
+}
+
+/* A connection that needs the key makes the keyholder search at once, without any poll; asking more changes nothing. */
+static void test_key_demanded(void **state)
+{
+    struct worker worker;
+    unsigned looks;
+
+    (void)state;
+    run.config.poll_ms = 3600000;
+    fake.key_missing = true;
+    start();
+    join_worker(&worker);
+    looks = peek(&fake.looks);
+    write_key();
+    for (int i = 0; i < 100; i++)
+        keyholder_client_look(worker.client);
+    PUMP_UNTIL(&worker, worker.state == TOKEN_READY);
+    assert_int_equal(peek(&fake.looks), looks + 1);
     assert_int_equal(peek(&fake.finds), 2);
     keyholder_client_free(worker.client);
 }
@@ -416,6 +458,8 @@ int main(void)
         CASE(test_credit),
         CASE(test_absent_and_back),
         CASE(test_key_missing),
+        CASE(test_key_written),
+        CASE(test_key_demanded),
         CASE(test_failure_makes_look),
         CASE(test_orders),
         CASE(test_hang),

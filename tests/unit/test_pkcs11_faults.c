@@ -131,10 +131,11 @@ static result sign(struct token_key *key, struct error *err)
 /* Each fault once: one retry, and the answer is right. */
 static void recovered(void **state)
 {
-    static const char *const names[] = {
-        "sign__session_invalid",      "sign__session_closed",          "sign__user_not_logged_in",
-        "sign__device_removed",       "sign__token_not_present",       "sign__key_handle_invalid",
-        "sign_init__session_invalid", "sign_init__user_not_logged_in", "sign_init__key_handle_invalid"};
+    static const char *const names[] = {"sign__session_invalid",         "sign__session_closed",
+                                        "sign__user_not_logged_in",      "sign__device_removed",
+                                        "sign__token_not_present",       "sign__key_handle_invalid",
+                                        "sign__not_initialized",         "sign_init__session_invalid",
+                                        "sign_init__user_not_logged_in", "sign_init__key_handle_invalid"};
     struct token_key *key = find("ec");
     struct error err;
     char text[64];
@@ -166,6 +167,9 @@ static void reported(void **state)
         const char *fault, *text;
     } cases[] = {
         {"sign__device_error", "CKR_DEVICE_ERROR"},
+        {"sign__device_memory", "CKR_DEVICE_MEMORY"},
+        {"sign__host_memory", "CKR_HOST_MEMORY"},
+        {"sign__hsm_restart", "CKR_DEVICE_ERROR"},
         {"sign__function_failed", "CKR_FUNCTION_FAILED"},
         {"sign__general_error", "CKR_GENERAL_ERROR"},
         {"sign__vendor_error", "CKR_VENDOR_DEFINED"},
@@ -365,7 +369,7 @@ static void removal_and_return(void **state)
     assert_int_equal(token_refresh(token, &err), TOKEN_READY);
     assert_int_equal(sign(key, &err), ERROR_NONE);
     faults("slots__other_serial\n");
-    assert_int_equal(token_refresh(token, &err), TOKEN_FAILED);
+    assert_int_equal(token_refresh(token, &err), TOKEN_ABSENT);
     assert_non_null(strstr(err.text, "another token with the same name"));
     assert_int_equal(sign(key, &err), ERROR_TOKEN);
     faults("slots__fail\n");

@@ -646,7 +646,7 @@ static void swapped_token_is_refused(void **state)
 
     (void)state;
     fixture_functions.C_GetTokenInfo = other_serial;
-    assert_int_equal(token_refresh(token, &err), TOKEN_FAILED);
+    assert_int_equal(token_refresh(token, &err), TOKEN_ABSENT);
     assert_non_null(strstr(err.text, "another token with the same name"));
     assert_non_null(strstr(err.text, "feedfeed"));
     assert_int_equal(sign(key, SCHEME_ECDSA_SHA256, &err), ERROR_TOKEN);

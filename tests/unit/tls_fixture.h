@@ -66,7 +66,7 @@ struct keyholder_client {
     bool hold;                    /* operations wait */
     bool corrupt;                 /* signatures have a bit turned */
     const char *refuse;           /* operations fail with this text */
-    size_t n_signed, n_cancelled, n_live;
+    size_t n_signed, n_cancelled, n_live, n_looks;
     size_t longest; /* message */
 };
 
@@ -119,6 +119,11 @@ void keyholder_client_release(struct sign_operation *shown)
     operation->client->n_live--;
     free(operation->message);
     free(operation);
+}
+
+void keyholder_client_look(struct keyholder_client *client)
+{
+    client->n_looks++;
 }
 
 size_t keyholder_client_outstanding(const struct keyholder_client *client)

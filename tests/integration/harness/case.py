@@ -95,7 +95,7 @@ class Daemon(Process):
     def address(self, name):
         """(host, port) or the path that a tunnel or gateway of this name listens on, once its keys are known."""
         for identity in re.findall(r'^identity "(.*?)"', pathlib.Path(self.argv[-1]).read_text(), re.M):
-            self.wait_line(rf"identity (state|is ready|cannot be used)\b.*\bidentity=\"?{re.escape(identity)}\"?(?= |$)")
+            self.wait_line(rf"identity state\b.*\bidentity=\"?{re.escape(identity)}\"?(?= |$)")
         match = self.wait_line(rf"listening\b.*\b(?:tunnel|gateway)=\"?{re.escape(name)}\"?(?= |$).*")
         text = re.search(r"\baddress=\"?([^\" ]+)", match.group(0)).group(1)
         if text.startswith("unix:"):
