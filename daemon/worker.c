@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "daemon/worker_link.h"
+#include "tls/choice.h"
 #include "tls/identity.h"
 #include "tls/libctx.h"
 #include "tls/verify/crl.h"
@@ -35,6 +36,7 @@ struct worker {
     struct libctx *libctx;
     struct identity **identities; /* by number in the settings */
     bool *reported;               /* by number in the settings: something is known of the identity */
+    bool *poor;                   /* by number in the settings: usable, but not in TLS 1.3 */
     struct loop_timer *patience;  /* runs from do_go() on; NULL when it has ended */
     bool going;                   /* do_go() was called */
     struct worker_link *links;    /* by number of the group */
@@ -141,6 +143,21 @@ static void mark_reported(struct worker *worker, const struct identity *identity
     open_listeners(worker);
 }
 
+/* Once for each time that an identity becomes usable, and not by every worker. */
+static void tell_tls_1_3(struct worker *worker, const struct identity *identity)
+{
+    bool poor = identity_usable(identity, NULL) == ERROR_NONE && !choice_fits_tls_1_3(identity);
+
+    for (size_t i = 0; i < worker->shared->settings->n_identities; i++) {
+        if (worker->identities[i] != identity || worker->poor[i] == poor)
+            continue;
+        worker->poor[i] = poor;
+        if (poor)
+            log_warning("TLS 1.3 is not offered", LOG_TEXT("identity", identity_name(identity)),
+                        LOG_TEXT("reason", CHOICE_WHY_NOT_TLS_1_3));
+    }
+}
+
 static void identity_announced(void *arg, struct keyholder_client *client, const struct keyholder_identity *announced)
 {
     struct worker *worker = arg;
@@ -149,6 +166,8 @@ static void identity_announced(void *arg, struct keyholder_client *client, const
     if (identity == NULL)
         return;
     identity_update(identity, client, announced);
+    if (worker->index == 0)
+        tell_tls_1_3(worker, identity);
     mark_reported(worker, identity);
 }
 
@@ -183,7 +202,8 @@ static result make_identities(struct worker *worker, struct error *err)
     worker->identities = calloc(settings->n_identities + 1, sizeof(*worker->identities));
     worker->links = calloc(worker->shared->groups->n + 1, sizeof(*worker->links));
     worker->reported = calloc(settings->n_identities + 1, sizeof(*worker->reported));
-    if (worker->identities == NULL || worker->links == NULL || worker->reported == NULL)
+    worker->poor = calloc(settings->n_identities + 1, sizeof(*worker->poor));
+    if (worker->identities == NULL || worker->links == NULL || worker->reported == NULL || worker->poor == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
     for (size_t i = 0; i < settings->n_identities; i++) {
         worker->identities[i] = identity_new(worker->libctx, settings->identities[i]->section->title, err);
@@ -474,6 +494,7 @@ void worker_free(struct worker *worker)
     free(worker->links);
     free(worker->identities);
     free(worker->reported);
+    free(worker->poor);
     libctx_free(worker->libctx);
     loop_free(worker->loop);
     free(worker);

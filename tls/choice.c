@@ -59,6 +59,19 @@ static bool fits_version(const struct identity *identity, uint16_t scheme, int v
     }
 }
 
+bool choice_fits_tls_1_3(const struct identity *identity)
+{
+    size_t n;
+    const uint16_t *schemes = identity_schemes(identity, &n);
+
+    if (identity_key(identity) == NULL)
+        return true;
+    for (size_t i = 0; i < n; i++)
+        if (fits_version(identity, schemes[i], TLS1_3_VERSION))
+            return true;
+    return false;
+}
+
 static bool usable(const struct identity *identity)
 {
     return identity_usable(identity, NULL) == ERROR_NONE && identity_key(identity) != NULL;
@@ -141,6 +154,25 @@ static result use_all(struct connection *connection, struct error *err)
     return ERROR_NONE;
 }
 
+/*
+ * Where no usable identity can sign in TLS 1.3, a peer that prefers it would be answered with a failure: 1.2 is all
+ * that is offered then, if the configuration allows it.
+ */
+static result limit_version(struct connection *connection, struct error *err)
+{
+    const struct context *context = connection->context;
+
+    for (size_t i = 0; i < context->n_identities; i++)
+        if (usable(context->identities[i]) && choice_fits_tls_1_3(context->identities[i]))
+            return ERROR_NONE;
+    if (context->version == CONTEXT_TLS_1_3)
+        return ERROR_NONE;
+    if (SSL_set_max_proto_version(connection->ssl, TLS1_2_VERSION) != 1)
+        return error_set_openssl(err, ERROR_INTERNAL, "cannot leave TLS 1.3 out");
+    narrate_line(connection, "hello", "TLS 1.3 is not offered: " CHOICE_WHY_NOT_TLS_1_3);
+    return ERROR_NONE;
+}
+
 result choice_prepare(struct connection *connection, struct error *err)
 {
     const struct context *context = connection->context;
@@ -160,6 +192,8 @@ result choice_prepare(struct connection *connection, struct error *err)
             return identity_usable(context->identities[0], NULL);
         return error_set(err, ERROR_TOKEN, "identity \"%s\": no key", identity_name(context->identities[0]));
     }
+    if (limit_version(connection, err) != ERROR_NONE)
+        return err->category;
     list_schemes(context, schemes, sizeof(schemes));
     if (context->server) {
         if (SSL_set1_sigalgs_list(connection->ssl, schemes) != 1)

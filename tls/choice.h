@@ -7,7 +7,10 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
+
 struct connection;
+struct identity;
 
 /*
  * Before the handshake: allow libssl only the schemes the tokens can make, and fail when there are identities and none
@@ -23,5 +26,13 @@ void choice_make(struct connection *connection);
 
 /* After a server's handshake: of several identities, note the one whose certificate libssl has shown. */
 void choice_note_shown(struct connection *connection);
+
+/* Can it sign in TLS 1.3 at all (RFC 8446 4.2.3)? It has been announced with a certificate and schemes. */
+MUST_USE bool choice_fits_tls_1_3(const struct identity *identity);
+
+/* Why not. */
+#define CHOICE_WHY_NOT_TLS_1_3                                                                                         \
+    "the token can sign with PKCS#1 v1.5 padding only, or has a key of a curve that its mechanisms do not fit, and "   \
+    "TLS 1.3 takes neither"
 
 #endif

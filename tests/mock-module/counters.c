@@ -52,7 +52,9 @@ static struct file *map_file(const char *path)
     file = mmap(NULL, sizeof *file, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (file == MAP_FAILED)
         die("map", path);
-    close(fd); /* the lock goes with it: the names are the same whoever writes them */
+    /* The mapping would keep the lock. The names are the same whoever writes them. */
+    (void)flock(fd, LOCK_UN);
+    close(fd);
     return file;
 }
 
