@@ -1,11 +1,13 @@
 /* tokentls connect: standard input -> TLS server -> standard output, authenticated with a key on a token. */
 #include "base/text.h"
+#include "client/alpn_list.h"
 #include "client/command.h"
 #include "client/dial.h"
 #include "client/pin_choice.h"
 #include "client/pump.h"
 #include "pkcs11/terminal.h"
 #include "pkcs11/uri.h"
+#include "tls/keylog.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ALPN_MAX 16           /* names in --alpn */
 #define SIGN_TIMEOUT_MS 60000 /* a touch or a PIN pad may be waited for */
 #define TIMEOUT_DEFAULT_MS 30000
 
@@ -28,7 +29,7 @@ static const char epilog[] = "examples:\n"
                              "given, 5 network, time-out or the connection broke off, 70 internal error\n";
 
 struct arguments {
-    const char *trust, *identity, *module, *pin_source, *cert, *revocation, *server_name, *alpn, *tls;
+    const char *trust, *identity, *module, *pin_source, *cert, *revocation, *server_name, *alpn, *tls, *keylog;
     struct options_list crls;
     uint64_t timeout_ms;
     bool one_way, explain;
@@ -41,8 +42,8 @@ struct plan {
     struct address target;
     struct explain explain;
     char pin_source[PIN_CHOICE_MAX];
-    char *alpn_text;
-    const char *alpn[ALPN_MAX + 1];
+    struct alpn_list alpn;
+    struct keylog *keylog;
 };
 
 static bool parse_arguments(int argc, char **argv, struct arguments *args, int *ret_status)
@@ -66,6 +67,8 @@ static bool parse_arguments(int argc, char **argv, struct arguments *args, int *
         OPTIONS_FLAG("one-way", &args->one_way, "refuse a server that asks for a certificate"),
         OPTIONS_DURATION("timeout", "TIME", &args->timeout_ms,
                          "for connecting, and again for the handshake; default: 30s; 0: none"),
+        OPTIONS_TEXT("insecure-keylog", "FILE", &args->keylog,
+                     "write the session secrets there, for a packet analyser: whoever has them reads the connection"),
         OPTIONS_FLAG("explain", &args->explain, "tell on standard error what happens, phase by phase"),
         OPTIONS_END};
     const struct options options = {
@@ -80,27 +83,6 @@ static bool parse_arguments(int argc, char **argv, struct arguments *args, int *
         .epilog = epilog};
 
     return command_options(&options, argc, argv, &args->rest, ret_status);
-}
-
-static result plan_alpn(const char *list, struct plan *plan, struct error *err)
-{
-    char *save = NULL;
-    size_t n = 0;
-
-    if (list == NULL)
-        return ERROR_NONE;
-    plan->alpn_text = strdup(list);
-    if (plan->alpn_text == NULL)
-        return error_set(err, ERROR_INTERNAL, "out of memory");
-    for (char *name = strtok_r(plan->alpn_text, ",", &save); name != NULL; name = strtok_r(NULL, ",", &save)) {
-        if (n == ALPN_MAX || strlen(name) > 255)
-            return error_set(err, ERROR_USAGE, "--alpn: at most %d names of at most 255 bytes", ALPN_MAX);
-        plan->alpn[n++] = name;
-    }
-    if (n == 0)
-        return error_set(err, ERROR_USAGE, "--alpn: names separated by commas are wanted");
-    plan->dial.alpn = plan->alpn;
-    return ERROR_NONE;
 }
 
 static result plan_revocation(const struct arguments *args, struct plan *plan, struct error *err)
@@ -166,7 +148,11 @@ static result make_plan(const struct arguments *args, struct plan *plan, struct 
     plan->dial.one_way = args->one_way;
     plan->dial.timeout_ms = args->timeout_ms;
     plan->dial.explain = &plan->explain;
-    r = plan_alpn(args->alpn, plan, err);
+    r = alpn_list_parse(args->alpn, &plan->alpn, err);
+    if (r == ERROR_NONE && args->keylog != NULL)
+        r = keylog_open(args->keylog, &plan->keylog, err);
+    plan->dial.alpn = plan->alpn.n > 0 ? plan->alpn.names : NULL;
+    plan->dial.insecure_keylog = plan->keylog;
     if (r == ERROR_NONE)
         r = plan_revocation(args, plan, err);
     return r == ERROR_NONE ? plan_identity(args, plan, err) : r;
@@ -257,7 +243,8 @@ static int run(int argc, char **argv)
         else
             status = fail(&plan, NULL, &err);
     }
-    free(plan.alpn_text);
+    alpn_list_clear(&plan.alpn);
+    keylog_close(plan.keylog);
     options_list_free(&args.crls);
     return status;
 }

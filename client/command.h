@@ -20,6 +20,7 @@ struct command {
 extern const struct command cmd_connect_command;
 extern const struct command cmd_list_command;
 extern const struct command cmd_lock_command;
+extern const struct command cmd_probe_command;
 extern const struct command cmd_reload_command;
 extern const struct command cmd_status_command;
 extern const struct command cmd_unlock_command;

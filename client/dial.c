@@ -82,7 +82,8 @@ static result make_context(struct dial *dial, const struct dial_config *config, 
                                            .policy = CHAIN_POLICY_2026,
                                            .version = config->version,
                                            .alpn = config->alpn,
-                                           .refuse_certificate_request = config->one_way};
+                                           .refuse_certificate_request = config->one_way,
+                                           .insecure_keylog = config->insecure_keylog};
 
     return context_new(&context, &dial->context, err);
 }
@@ -182,6 +183,11 @@ result dial_open(const struct dial_config *config, struct dial **ret, struct err
 struct stream *dial_stream(struct dial *dial)
 {
     return &dial->stream;
+}
+
+struct identity *dial_identity(const struct dial *dial)
+{
+    return dial->holder != NULL ? holder_identity(dial->holder) : NULL;
 }
 
 bool dial_info(const struct dial *dial, struct connection_info *ret)

@@ -26,9 +26,10 @@ struct dial_config {
     size_t n_crls;
     enum chain_revocation revocation;
     enum context_version version;
-    const char *const *alpn; /* NULL-terminated; NULL: none */
-    bool one_way;            /* refuse a server that asks for a certificate */
-    uint64_t timeout_ms;     /* for connecting, and again for the handshake */
+    const char *const *alpn;        /* NULL-terminated; NULL: none */
+    bool one_way;                   /* refuse a server that asks for a certificate */
+    uint64_t timeout_ms;            /* for connecting, and again for the handshake */
+    struct keylog *insecure_keylog; /* must outlive the dial; NULL: none */
     /* The identity: uri NULL is one-way TLS. loop and libctx are filled in by dial_open(). */
     struct holder_config holder;
     struct explain *explain;
@@ -43,6 +44,9 @@ MUST_USE result dial_open(const struct dial_config *config, struct dial **ret, s
 
 /* The established connection as a stream; belongs to the dial. */
 struct stream *dial_stream(struct dial *dial);
+
+/* The identity that was used or would have been; belongs to the dial. NULL: none, or it was not found. */
+struct identity *dial_identity(const struct dial *dial);
 
 /* What is known of the connection; valid until dial_free(). False when no handshake was begun. */
 MUST_USE bool dial_info(const struct dial *dial, struct connection_info *ret);

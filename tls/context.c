@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "tls/internal.h"
+#include "tls/keylog.h"
 #include "tls/libctx.h"
 #include "tls/sessions.h"
 #include "tls/verify/crl.h"
@@ -272,6 +273,8 @@ static result build(struct context *context, const struct context_config *config
         (void)SSL_CTX_set_options(context->ssl, SSL_OP_NO_TICKET);
     if (r == ERROR_NONE)
         connection_setup(context);
+    if (r == ERROR_NONE)
+        keylog_attach(config->insecure_keylog, context->ssl);
     return r;
 }
 

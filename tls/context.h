@@ -10,6 +10,7 @@
 #include "tls/verify/chain.h"
 
 struct context;
+struct keylog; /* tls/keylog.h */
 struct libctx;
 struct trust;
 struct crl_snapshot;
@@ -45,7 +46,8 @@ struct context_config {
      */
     result (*authorise)(void *arg, const struct verdict *verdict, struct error *err);
     void *authorise_arg;
-    int depth; /* 0: CHAIN_DEPTH_DEFAULT */
+    int depth;                      /* 0: CHAIN_DEPTH_DEFAULT */
+    struct keylog *insecure_keylog; /* session secrets go there (tls/keylog.h); must outlive the context; NULL: none */
 };
 
 /* Build; everything is checked here (unreadable files, a file key that does not fit). *ret is owned by the caller. */

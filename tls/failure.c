@@ -10,35 +10,78 @@
 #define ALERT_REASON_FIRST 1000
 #define ALERT_REASON_LAST 1255
 
-const char *failure_alert_words(int alert)
-{
-    return SSL_alert_desc_string_long(alert);
-}
+/* What IANA's registry of TLS alerts has beyond OpenSSL 3.0. */
+#define ALERT_GENERAL_ERROR 117
+#define ALERT_ECH_REQUIRED 121
 
+/* Every alert of RFC 8446 6 and RFC 5246 7.2, and those of the extensions that servers use. */
 static const struct {
     int alert;
-    const char *advice;
-} advices[] = {
-    {SSL_AD_BAD_CERTIFICATE, "the peer could not use the certificate: check its chain, its dates and its revocation"},
-    {SSL_AD_UNSUPPORTED_CERTIFICATE, "the peer does not take this kind of certificate: check its extended key usage"},
-    {SSL_AD_CERTIFICATE_REVOKED, "the certificate is revoked: enroll a new one"},
-    {SSL_AD_CERTIFICATE_EXPIRED, "the certificate is out of its validity: renew it, and check both clocks"},
-    {SSL_AD_CERTIFICATE_UNKNOWN, "the peer refused the certificate without a reason of its own: see its log"},
-    {SSL_AD_UNKNOWN_CA, "the peer does not know the issuer, misses an intermediate, or has no current CRL of it"},
-    {SSL_AD_ACCESS_DENIED, "this client is not allowed in; GnuTLS says so of bad certificates too"},
-    {SSL_AD_DECRYPT_ERROR, "the signature did not fit the certificate: check that key and certificate belong together"},
-    {SSL_AD_HANDSHAKE_FAILURE, "nothing in common, a client certificate was wanted, or this client is not allowed in"},
-    {SSL_AD_PROTOCOL_VERSION, "the two sides share no TLS version; here 1.2 and 1.3 are spoken"},
-    {TLS13_AD_CERTIFICATE_REQUIRED, "the server wants a client certificate: name an identity"},
-    {TLS1_AD_UNRECOGNIZED_NAME, "the server does not know this server name"},
-    {TLS1_AD_NO_APPLICATION_PROTOCOL, "the two sides share no ALPN protocol"},
+    const char *words, *advice;
+} alerts[] = {
+    {SSL_AD_CLOSE_NOTIFY, "close notify", "the peer ended the connection in order before it had begun: see its log"},
+    {SSL_AD_UNEXPECTED_MESSAGE, "unexpected message",
+     "the peer was in another state: something in between may have changed or repeated bytes"},
+    {SSL_AD_BAD_RECORD_MAC, "bad record MAC", "the bytes were changed on the way, or one side is faulty: try again"},
+    {SSL_AD_DECRYPTION_FAILED, "decryption failed", "the bytes were changed on the way, or one side is faulty"},
+    {SSL_AD_RECORD_OVERFLOW, "record overflow", "a record was too long: one side is faulty"},
+    {SSL_AD_DECOMPRESSION_FAILURE, "decompression failure", "compression is not used here: the peer is faulty"},
+    {SSL_AD_HANDSHAKE_FAILURE, "handshake failure",
+     "nothing in common, a client certificate was wanted, or this client is not allowed in"},
+    {SSL_AD_NO_CERTIFICATE, "no certificate", "a client certificate was wanted: name an identity"},
+    {SSL_AD_BAD_CERTIFICATE, "bad certificate",
+     "the peer could not use the certificate: check its chain, its dates and its revocation"},
+    {SSL_AD_UNSUPPORTED_CERTIFICATE, "unsupported certificate",
+     "the peer does not take this kind of certificate: check its extended key usage"},
+    {SSL_AD_CERTIFICATE_REVOKED, "certificate revoked", "the certificate is revoked: enroll a new one"},
+    {SSL_AD_CERTIFICATE_EXPIRED, "certificate expired",
+     "the certificate is out of its validity: renew it, and check both clocks"},
+    {SSL_AD_CERTIFICATE_UNKNOWN, "certificate unknown",
+     "the peer refused the certificate without a reason of its own: see its log"},
+    {SSL_AD_ILLEGAL_PARAMETER, "illegal parameter", "one side is faulty, or the bytes were changed on the way"},
+    {SSL_AD_UNKNOWN_CA, "unknown CA",
+     "the peer does not know the issuer, misses an intermediate, or has no current CRL of it"},
+    {SSL_AD_ACCESS_DENIED, "access denied", "this client is not allowed in; GnuTLS says so of bad certificates too"},
+    {SSL_AD_DECODE_ERROR, "decode error", "the peer could not read a message: a certificate it cannot parse?"},
+    {SSL_AD_DECRYPT_ERROR, "decrypt error",
+     "the signature did not fit the certificate: check that key and certificate belong together"},
+    {SSL_AD_EXPORT_RESTRICTION, "export restriction", "the peer is of another century: it must be updated"},
+    {SSL_AD_PROTOCOL_VERSION, "protocol version", "the two sides share no TLS version; here 1.2 and 1.3 are spoken"},
+    {SSL_AD_INSUFFICIENT_SECURITY, "insufficient security",
+     "the peer demands stronger ciphers, groups or keys: see what it allows, and how large your key is"},
+    {SSL_AD_INTERNAL_ERROR, "internal error", "the peer failed by itself, or hides the reason: see its log"},
+    {SSL_AD_INAPPROPRIATE_FALLBACK, "inappropriate fallback",
+     "somebody retried with an older TLS version: use the newest one both sides have"},
+    {SSL_AD_USER_CANCELLED, "user cancelled", "somebody ended the handshake at the other side: try again"},
+    {SSL_AD_NO_RENEGOTIATION, "no renegotiation",
+     "one side wanted to negotiate anew in the connection, which is not done here: have the server ask at once"},
+    {SSL_AD_MISSING_EXTENSION, "missing extension", "the peer wants an extension: often the server name"},
+    {SSL_AD_UNSUPPORTED_EXTENSION, "unsupported extension", "one side answered what was not asked: it is faulty"},
+    {SSL_AD_CERTIFICATE_UNOBTAINABLE, "certificate unobtainable", "the peer could not fetch the certificate"},
+    {SSL_AD_UNRECOGNIZED_NAME, "unrecognized name", "the server does not know this server name"},
+    {SSL_AD_BAD_CERTIFICATE_STATUS_RESPONSE, "bad certificate status response",
+     "the OCSP response was wrong or missing: whoever sends the certificate must fetch a new one"},
+    {SSL_AD_BAD_CERTIFICATE_HASH_VALUE, "bad certificate hash value", "the fetched certificate was another one"},
+    {SSL_AD_UNKNOWN_PSK_IDENTITY, "unknown PSK identity", "the peer wants a pre-shared key, which is not done here"},
+    {SSL_AD_CERTIFICATE_REQUIRED, "certificate required", "the server wants a client certificate: name an identity"},
+    {ALERT_GENERAL_ERROR, "general error", "the peer gives no reason: see its log"},
+    {SSL_AD_NO_APPLICATION_PROTOCOL, "no application protocol", "the two sides share no ALPN protocol"},
+    {ALERT_ECH_REQUIRED, "ECH required", "the server wants an encrypted ClientHello, which is not done here"},
 };
+
+const char *failure_alert_words(int alert)
+{
+    for (size_t i = 0; i < sizeof(alerts) / sizeof(alerts[0]); i++)
+        if (alerts[i].alert == alert)
+            return alerts[i].words;
+    return "unknown alert";
+}
 
 const char *failure_alert_advice(int alert)
 {
-    for (size_t i = 0; i < sizeof(advices) / sizeof(advices[0]); i++)
-        if (advices[i].alert == alert)
-            return advices[i].advice;
+    for (size_t i = 0; i < sizeof(alerts) / sizeof(alerts[0]); i++)
+        if (alerts[i].alert == alert)
+            return alerts[i].advice;
     return "";
 }
 
