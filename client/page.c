@@ -62,9 +62,8 @@ static void print_wrapped(FILE *out, const char *text, size_t column)
 
 void page_line(FILE *out, const struct page_place *place, const char *fmt, ...)
 {
-    const char *begin = page_has_colours(out) ? tone_begin(place->tone) : "";
+    const char *begin;
     char text[LINE_BYTES];
-    size_t column = PAGE_COLUMN;
     va_list args;
 
     va_start(args, fmt);
@@ -76,7 +75,8 @@ void page_line(FILE *out, const struct page_place *place, const char *fmt, ...)
     }
     (void)fprintf(out, "%*s%-*s ", place->indent, "", PAGE_COLUMN - 1 - place->indent,
                   place->name != NULL ? place->name : "");
+    begin = page_has_colours(out) ? tone_begin(place->tone) : "";
     (void)fputs(begin, out);
-    print_wrapped(out, text, column);
+    print_wrapped(out, text, PAGE_COLUMN);
     (void)fputs(*begin != '\0' ? "\x1b[0m\n" : "\n", out);
 }

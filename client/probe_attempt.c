@@ -114,9 +114,7 @@ static void message_callback(int sent, int version, int type, const void *data, 
         note_server_hello(attempt, message, length);
     else if (message[0] == SSL3_MT_NEWSESSION_TICKET)
         attempt->ret->tickets++;
-    else if (message[0] == SSL3_MT_HELLO_REQUEST)
-        attempt->ret->asked_late = true;
-    else if (message[0] == SSL3_MT_CERTIFICATE_REQUEST && attempt->finished)
+    else if (message[0] == SSL3_MT_HELLO_REQUEST || (message[0] == SSL3_MT_CERTIFICATE_REQUEST && attempt->finished))
         attempt->ret->asked_late = true;
     else if (message[0] == SSL3_MT_CERTIFICATE_REQUEST)
         attempt->ret->asked = true;
