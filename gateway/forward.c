@@ -4,6 +4,8 @@
 #include "daemon/session.h"
 #include "gateway/access.h"
 #include "gateway/gateway_config.h"
+#include "gateway/http_identity.h"
+#include "gateway/http_stream.h"
 #include "gateway/identify.h"
 #include "gateway/proxy_header.h"
 
@@ -29,15 +31,18 @@ result forward_add_paths(const struct settings_service *settings, struct confine
     return r == ERROR_NONE ? confinement_paths_add(paths, gateway->key, err) : r;
 }
 
+static const char *const http_alpn[] = {"http/1.1", NULL};
+
 static result make_context(struct service *service, struct error *err)
 {
-    struct context_config config = {.server = true,
-                                    .certificate_file = service->settings->certificate,
-                                    .key_file = service->settings->key,
-                                    .client_auth = service->settings->client_auth,
-                                    .authorise = access_authorise,
-                                    .authorise_arg = service->access,
-                                    .alpn = service->settings->alpn.items};
+    struct context_config config = {
+        .server = true,
+        .certificate_file = service->settings->certificate,
+        .key_file = service->settings->key,
+        .client_auth = service->settings->client_auth,
+        .authorise = access_authorise,
+        .authorise_arg = service->access,
+        .alpn = service->settings->forward == GATEWAY_CONFIG_FORWARD_HTTP ? http_alpn : service->settings->alpn.items};
 
     return session_service_context(&service->common, &config, err);
 }
@@ -81,28 +86,53 @@ static result make_head(const struct session *session, struct buffer *head, stru
     return identify_put(&who, head, err);
 }
 
+/* The client's side of the relay; the session's connection is taken over. */
+static result make_stream(struct session *session, struct stream *ret, struct error *err)
+{
+    const struct gateway_config_gateway *settings = service_of(session)->settings;
+    struct connection_info info;
+    char *identity = NULL;
+    struct stream stream;
+
+    if (settings->forward == GATEWAY_CONFIG_FORWARD_HTTP) {
+        result r;
+
+        connection_info(session->connection, &info);
+        if (info.peer != NULL && sk_X509_num(info.peer_path) == 0)
+            return error_set(err, ERROR_INTERNAL, "a client certificate without a verified path");
+        r = http_identity_make(info.peer == NULL ? NULL : info.peer_path, settings->xfcc, &identity, err);
+        if (r != ERROR_NONE)
+            return r;
+    }
+    stream = connection_stream(session->connection);
+    session->connection = NULL;
+    if (settings->forward == GATEWAY_CONFIG_FORWARD_HTTP)
+        return http_stream_new(&stream, identity, ret, err);
+    *ret = stream;
+    return ERROR_NONE;
+}
+
 static void start_relay(struct session *session, int backend)
 {
     struct relay_config config = {0};
     struct error err = ERROR_INIT;
     struct buffer head;
+    result r;
 
     buffer_init(&head, PROXY_HEADER_MAX);
-    if (stream_from_socket(backend, &config.b, &err) != ERROR_NONE) {
-        session_end(session, RECORD_FAILED, err.text);
-        return;
-    }
-    if (make_head(session, &head, &err) != ERROR_NONE) {
-        buffer_free(&head);
+    r = stream_from_socket(backend, &config.b, &err);
+    if (r == ERROR_NONE)
+        r = make_head(session, &head, &err);
+    if (r == ERROR_NONE)
+        r = make_stream(session, &config.a, &err);
+    if (r != ERROR_NONE) {
         stream_free(&config.b, true);
-        session_end(session, RECORD_FAILED, err.text);
-        return;
+        session_end(session, record_result_of(&err), err.text);
+    } else {
+        config.head_to_b = head.data;
+        config.head_to_b_length = head.length;
+        session_relay(session, &config);
     }
-    config.head_to_b = head.data;
-    config.head_to_b_length = head.length;
-    config.a = connection_stream(session->connection);
-    session->connection = NULL;
-    session_relay(session, &config);
     buffer_free(&head);
 }
 

@@ -4,8 +4,7 @@
 #include <string.h>
 
 static const char *const client_auth_choices[] = {"required", "optional", "none", NULL};
-static const char *const forward_choices[] = {"none", "proxy-v2", NULL};
-static const char *const forward_later[] = {"http", NULL};
+static const char *const forward_choices[] = {"none", "proxy-v2", "http", NULL};
 
 #define ALLOW_ROW(n, kind, h)                                                                                          \
     {                                                                                                                  \
@@ -101,8 +100,13 @@ static const struct config_option gateway_options[] = {
      .offset = offsetof(struct gateway_config_gateway, forward),
      .fallback = "none",
      .choices = forward_choices,
-     .choices_later = forward_later,
-     .help = "How the backend learns who called: proxy-v2 sends a PROXY protocol header with the certificate's data."},
+     .help = "How the backend learns who called. proxy-v2: a PROXY protocol header with the certificate's data. http: "
+             "the connection carries HTTP/1.1 and each request is given Client-Cert headers (RFC 9440)."},
+    {.name = "xfcc",
+     .type = CONFIG_BOOL,
+     .offset = offsetof(struct gateway_config_gateway, xfcc),
+     .fallback = "false",
+     .help = "With forward = \"http\": add X-Forwarded-Client-Cert in Envoy's form, too."},
     {.name = "session-tickets",
      .type = CONFIG_BOOL,
      .offset = offsetof(struct gateway_config_gateway, service.resumption),
@@ -225,6 +229,19 @@ static void check_allow(const struct config_section *section, struct config_erro
     check_allow_route(section, errors);
 }
 
+static void check_forward(const struct gateway_config_gateway *gateway, struct config_errors *errors)
+{
+    const struct config_section *section = gateway->service.section;
+
+    if (gateway->forward != GATEWAY_CONFIG_FORWARD_HTTP && gateway->xfcc)
+        config_errors_add(errors, config_line(section, "xfcc"), "xfcc = true needs forward = \"http\"");
+    for (size_t i = 0; gateway->forward == GATEWAY_CONFIG_FORWARD_HTTP && i < gateway->alpn.n; i++) {
+        if (strcmp(gateway->alpn.items[i], "http/1.1") != 0)
+            config_errors_add(errors, config_line(section, "alpn"),
+                              "forward = \"http\" speaks HTTP/1.1 only: leave alpn out, or name \"http/1.1\" alone");
+    }
+}
+
 void gateway_config_check(const struct config *config, struct config_errors *errors, struct settings *ret)
 {
     settings_collect(config, "gateway", errors, ret);
@@ -235,6 +252,7 @@ void gateway_config_check(const struct config *config, struct config_errors *err
 
         check_own_key(gateway, errors);
         check_client_auth(gateway, errors);
+        check_forward(gateway, errors);
         for (size_t k = 0; k < section->n_sections; k++)
             check_allow(&section->sections[k], errors);
         if (gateway->client_auth != CONTEXT_CLIENT_AUTH_NONE)

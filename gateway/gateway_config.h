@@ -13,7 +13,11 @@ struct gateway_config_allow {
     char *name;                 /* for the log; NULL: its number */
 };
 
-enum gateway_config_forward { GATEWAY_CONFIG_FORWARD_NONE, GATEWAY_CONFIG_FORWARD_PROXY_V2 };
+enum gateway_config_forward {
+    GATEWAY_CONFIG_FORWARD_NONE,
+    GATEWAY_CONFIG_FORWARD_PROXY_V2,
+    GATEWAY_CONFIG_FORWARD_HTTP
+};
 
 /* Section gateway. */
 struct gateway_config_gateway {
@@ -23,6 +27,7 @@ struct gateway_config_gateway {
     bool allow_any_valid;
     struct config_list alpn;
     int forward; /* enum gateway_config_forward */
+    bool xfcc;
 
     /* Not options: */
     enum context_client_auth client_auth;

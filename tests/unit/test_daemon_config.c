@@ -171,8 +171,11 @@ static const struct bad bad_gateway[] = {
     {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\"\nallow {\ndns = {\"*.com\"} } }\n", "x.conf:5: ", "too wide"},
     {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\"\nallow {\nuri = {\"spiffe://*/a\"} } }\n",
      "x.conf:5: ", "wildcard elsewhere"},
-    {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\" allow-any-valid = true\nforward = \"http\" }\n",
-     "x.conf:4: ", "forward = \"http\" is not supported yet"},
+    {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\" allow-any-valid = true\nxfcc = true }\n",
+     "x.conf:4: ", "xfcc = true needs forward = \"http\""},
+    {GATEWAY_HEAD GATEWAY_KEY
+     "client-trust = \"x\" allow-any-valid = true forward = http\nalpn = {h2, \"http/1.1\"} }\n",
+     "x.conf:4: ", "HTTP/1.1 only"},
     {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\" allow-any-valid = true\nsecurity-policy = \"2025\" }\n",
      "x.conf:4: ", "security-policy must be 2026|legacy"},
     {"tunnel \"t\" { }\n", "x.conf:1: ", "unknown option \"tunnel\""},
