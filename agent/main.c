@@ -15,6 +15,7 @@ int main(int argc, char **argv)
         .add_paths = tunnel_add_paths,
         .open = tunnel_open,
         .accepted = tunnel_accepted,
+        .use_crls = tunnel_use_crls,
         .close = tunnel_close,
     };
 

@@ -71,7 +71,7 @@ static void handshaken(void *arg, const struct error *err)
     record_note_tls(&session->record, &info);
     if (err != NULL)
         session_refuse(session, err);
-    else
+    else if (!session_watch_revocation(session, &info))
         start_relay(session);
 }
 
@@ -135,6 +135,11 @@ void tunnel_accepted(struct service *service, int fd, const struct address_socke
         session_connect(session, connected);
     else
         session_end(session, RECORD_REFUSED, err.text);
+}
+
+void tunnel_use_crls(struct service *service, struct crl_snapshot *crls)
+{
+    session_service_use_crls(&service->common, crls);
 }
 
 void tunnel_close(struct service *service)

@@ -12,6 +12,7 @@
 result tunnel_add_paths(const struct settings_service *settings, struct confinement_paths *paths, struct error *err);
 result tunnel_open(struct worker *worker, size_t index, struct service **ret, struct error *err);
 void tunnel_accepted(struct service *service, int fd, const struct address_socket *peer);
+void tunnel_use_crls(struct service *service, struct crl_snapshot *crls);
 void tunnel_close(struct service *service);
 
 #endif

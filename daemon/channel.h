@@ -25,6 +25,7 @@ enum channel_kind {
     CHANNEL_LINK,       /* a: group, b: worker; fd: to the keyholder */
     CHANNEL_GO,         /* accept connections */
     CHANNEL_DRAIN,      /* a: milliseconds that established connections have left; then exit */
+    CHANNEL_CRL_FILE,   /* a: number of the service; text: path; fd: a CRL file that has changed */
     /* network process -> supervisor */
     CHANNEL_READY = 64,
     CHANNEL_FAILED,    /* a: enum error_category; text */

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "daemon/channel.h"
 #include "daemon/config_text.h"
+#include "daemon/crls.h"
 #include "daemon/worker.h"
 #include "tls/libctx.h"
 #include "tls/verify/crl.h"
@@ -21,7 +22,7 @@ struct network {
     struct settings *settings;
     struct groups groups;
     struct worker_shared shared;
-    struct libctx *libctx; /* of the CRLs, which all workers share */
+    struct crls *crls; /* which all workers share */
     struct worker *workers[SETTINGS_WORKERS_MAX];
     unsigned n_workers, n_made;
     struct loop *loop;
@@ -212,6 +213,36 @@ static result load_crls(struct libctx *libctx, const struct settings *settings, 
     return r;
 }
 
+/* A failure to tell one worker leaves it with what it has; the others go on. */
+static void publish_crls(void *arg, struct crls_publication *publication)
+{
+    struct network *network = arg;
+
+    for (unsigned i = 0; i < network->n_made; i++) {
+        if (worker_post_crls(network->workers[i], &publication->slots[i], NULL) != ERROR_NONE)
+            log_error("a worker cannot be told of a new crl: out of memory");
+    }
+}
+
+static result prepare_crls(struct network *network, struct error *err)
+{
+    const struct crls_config config = {.settings = network->settings,
+                                       .loop = network->loop,
+                                       .client = network->program->purpose == KEYHOLDER_PURPOSE_CLIENT,
+                                       .n_workers = network->n_workers,
+                                       .publish = publish_crls,
+                                       .arg = network};
+    result r;
+
+    network->crls = crls_new(&config, err);
+    if (network->crls == NULL)
+        return err->category;
+    r = crls_load(network->crls, err);
+    for (size_t i = 0; i < network->settings->n_services && r == ERROR_NONE; i++)
+        network->shared.services[i].crls = crls_first(network->crls, i);
+    return r;
+}
+
 static result prepare(struct network *network, struct error *err)
 {
     result r;
@@ -221,11 +252,7 @@ static result prepare(struct network *network, struct error *err)
     r = confine(network, err);
     if (r != ERROR_NONE)
         return r;
-    network->libctx = libctx_new(err);
-    if (network->libctx == NULL)
-        return ERROR_INTERNAL;
-    for (size_t i = 0; i < network->settings->n_services && r == ERROR_NONE; i++)
-        r = load_crls(network->libctx, network->settings, i, &network->shared.services[i].crls, err);
+    r = prepare_crls(network, err);
     network->shared.program = network->program;
     network->shared.settings = network->settings;
     network->shared.groups = &network->groups;
@@ -244,6 +271,8 @@ static result prepare(struct network *network, struct error *err)
     for (unsigned i = 0; i < network->n_made && r == ERROR_NONE; i++)
         r = worker_start(network->workers[i], err);
     if (r == ERROR_NONE)
+        r = crls_start(network->crls, err);
+    if (r == ERROR_NONE)
         send_to_supervisor(network, &(struct channel_message){.kind = CHANNEL_READY});
     return r;
 }
@@ -254,6 +283,14 @@ static result take_link(struct network *network, struct channel_message *message
         return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
     message->n_fds = 0;
     return worker_post_link(network->workers[message->b], (size_t)message->a, message->fds[0], err);
+}
+
+static result take_crl_file(struct network *network, struct channel_message *message, struct error *err)
+{
+    if (message->n_fds != 1 || network->n_made == 0 || message->a >= network->settings->n_services)
+        return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
+    crls_take_file(network->crls, (size_t)message->a, message->text, message->fds[0]);
+    return ERROR_NONE;
 }
 
 static result go(struct network *network, struct error *err)
@@ -312,6 +349,8 @@ static result obey(struct network *network, struct channel_message *message, str
         return go(network, err);
     case CHANNEL_DRAIN:
         return drain(network, message->a, err);
+    case CHANNEL_CRL_FILE:
+        return take_crl_file(network, message, err);
     case CHANNEL_READY:
     case CHANNEL_FAILED:
     case CHANNEL_LINK_LOST:
@@ -361,12 +400,11 @@ static void release(struct network *network)
     loop_watch_free(network->control);
     for (size_t i = 0;
          network->settings != NULL && network->shared.services != NULL && i < network->settings->n_services; i++) {
-        crl_snapshot_free(network->shared.services[i].crls);
         for (size_t k = 0; k < network->shared.services[i].n_fds; k++)
             (void)close(network->shared.services[i].fds[k]);
     }
     free(network->shared.services);
-    libctx_free(network->libctx);
+    crls_free(network->crls);
     groups_free(&network->groups);
     if (network->settings != NULL)
         settings_free(network->settings);

@@ -9,6 +9,7 @@
 #include "net/address.h"
 #include "pkcs11/keyholder/start.h"
 
+struct crl_snapshot;
 struct worker; /* daemon/worker.h */
 struct service;
 
@@ -32,6 +33,12 @@ struct program {
 
     /* A connection was accepted; `fd` belongs to the service. On the worker's loop. */
     void (*accepted)(struct service *service, int fd, const struct address_socket *peer);
+
+    /*
+     * Verify peers with these CRLs (a reference is taken) from here on, and end connections whose peer they revoke if
+     * the service is configured so. On the worker's loop.
+     */
+    void (*use_crls)(struct service *service, struct crl_snapshot *crls);
 
     /* Abort every connection and free. On the worker's loop, or without one running. NULL is allowed. */
     void (*close)(struct service *service);

@@ -15,7 +15,8 @@ enum record_result {
     RECORD_FAILED,  /* never established: network, time-out, token */
     RECORD_REFUSED, /* never established: we or the peer refused the other's certificate or authorisation */
     RECORD_LIMIT,   /* not taken: a limit */
-    RECORD_ENDED    /* by us: drained */
+    RECORD_ENDED,   /* by us: drained */
+    RECORD_REVOKED  /* by us: a certificate of the peer's chain was revoked meanwhile */
 };
 
 struct record {

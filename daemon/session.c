@@ -1,6 +1,8 @@
 #include "daemon/session.h"
 
 #include "net/socket.h"
+#include "tls/verify/crl.h"
+#include "tls/verify/revoked.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -45,8 +47,46 @@ void session_service_close(struct session_service *service)
         session_end(session, RECORD_ENDED, "the daemon ends it");
     }
     context_free(service->context);
+    crl_snapshot_free(service->crls);
     free(service->identities);
     free(service->targets);
+}
+
+static bool end_if_revoked(struct session *session)
+{
+    char why[512];
+
+    if (session->path == NULL || revoked_in_path(session->service->crls, session->path, why, sizeof(why)) < 0)
+        return false;
+    if (session->relay != NULL)
+        relay_totals(session->relay, &session->record.totals);
+    session_end(session, RECORD_REVOKED, why);
+    return true;
+}
+
+void session_service_use_crls(struct session_service *service, struct crl_snapshot *crls)
+{
+    crl_snapshot_free(service->crls);
+    service->crls = crl_snapshot_ref(crls);
+    context_use_crls(service->context, crls);
+    for (struct session *session = service->sessions, *next; session != NULL; session = next) {
+        next = session->next;
+        (void)end_if_revoked(session);
+    }
+}
+
+bool session_watch_revocation(struct session *session, const struct connection_info *info)
+{
+    struct error err = ERROR_INIT;
+
+    if (!session->service->settings->close_on_revocation || info->peer_path == NULL)
+        return false;
+    session->path = X509_chain_up_ref(info->peer_path);
+    if (session->path != NULL)
+        return end_if_revoked(session);
+    (void)error_set(&err, ERROR_INTERNAL, "out of memory");
+    session_end(session, record_result_of(&err), err.text);
+    return true;
 }
 
 static void turn_away(const struct session_service *service, int fd, const struct address_socket *peer,
@@ -161,6 +201,7 @@ void session_end(struct session *session, enum record_result how, const char *re
     connector_cancel(session->connector);
     relay_cancel(session->relay);
     connection_free(session->connection, true);
+    sk_X509_pop_free(session->path, X509_free);
     if (session->fd >= 0) {
         socket_abort_on_close(session->fd);
         (void)close(session->fd);

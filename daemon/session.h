@@ -25,6 +25,7 @@ struct session_service {
     struct identity **identities;
     struct address *targets;
     struct session *sessions;
+    struct crl_snapshot *crls; /* the last one published; NULL: still those of the start */
 };
 
 /*
@@ -38,7 +39,8 @@ struct session {
     struct connector *connector;
     struct connection *connection;
     struct relay *relay;
-    bool handshaking; /* counted as such */
+    bool handshaking;      /* counted as such */
+    STACK_OF(X509) * path; /* of the peer, while close-on-revocation watches it; owned; NULL: it does not */
     struct record record;
 };
 
@@ -56,6 +58,12 @@ MUST_USE result session_service_open(struct session_service *service, struct wor
 MUST_USE result session_service_context(struct session_service *service, struct context_config *config,
                                         struct error *err);
 
+/*
+ * Verify peers with these CRLs from here on. With close-on-revocation, sessions whose peer they revoke at any level of
+ * its chain end ("revoked").
+ */
+void session_service_use_crls(struct session_service *service, struct crl_snapshot *crls);
+
 /* End every session ("ended") and free what the service holds, not the service. */
 void session_service_close(struct session_service *service);
 
@@ -66,6 +74,12 @@ void session_service_close(struct session_service *service);
  */
 MUST_USE struct session *session_accept(struct session_service *service, size_t size, int fd,
                                         const struct address_socket *peer);
+
+/*
+ * After a good handshake: have close-on-revocation watch the peer's path. True when CRLs that came during the handshake
+ * revoke it: then the session has been ended.
+ */
+MUST_USE bool session_watch_revocation(struct session *session, const struct connection_info *info);
 
 /*
  * Call the service's targets in their order; `done` as in connector.h. A failure to begin ends the session. The second

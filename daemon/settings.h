@@ -43,7 +43,8 @@ struct settings_service {
     int revocation_choice; /* index in settings_revocations */
     int policy_choice;     /* index in settings_policies */
     int version_choice;    /* index in settings_versions */
-    bool resumption;
+    bool resumption, close_on_revocation;
+    uint64_t crl_grace_ms;
     uint64_t max_connections, connect_timeout_ms, handshake_timeout_ms, idle_timeout_ms;
 
     /* Not options: */
@@ -131,6 +132,18 @@ extern const struct config_option settings_global_options[];
          .choices = settings_revocations,                                                                              \
          .help = "required: each certificate below the root needs a fresh CRL; prefer: missing or stale CRLs are "     \
                  "tolerated; off: no check. auto: required when CRLs are configured, else off with a warning."},       \
+        {.name = "crl-grace",                                                                                          \
+         .type = CONFIG_DURATION,                                                                                      \
+         .offset = offsetof(owner, service.crl_grace_ms),                                                              \
+         .fallback = "0",                                                                                              \
+         .max = 2592000000,                                                                                            \
+         .help = "An expired CRL is still used for so long after its nextUpdate, with a warning; what is revoked "     \
+                 "meanwhile is not noticed."},                                                                         \
+        {.name = "close-on-revocation",                                                                                \
+         .type = CONFIG_BOOL,                                                                                          \
+         .offset = offsetof(owner, service.close_on_revocation),                                                       \
+         .fallback = "false",                                                                                          \
+         .help = "A new CRL that revokes a certificate of an open connection's chain closes the connection."},         \
         {.name = "tls",                                                                                                \
          .type = CONFIG_CHOICE,                                                                                        \
          .offset = offsetof(owner, service.version_choice),                                                            \

@@ -1,6 +1,7 @@
 #include "daemon/worker.h"
 
 #include "base/log.h"
+#include "daemon/crls.h"
 #include "daemon/worker_link.h"
 #include "tls/choice.h"
 #include "tls/identity.h"
@@ -471,6 +472,24 @@ result worker_post_drain(struct worker *worker, struct error *err)
 result worker_post_abort(struct worker *worker, struct error *err)
 {
     return loop_post(worker->loop, do_abort, worker, err);
+}
+
+static void do_crls(void *arg)
+{
+    struct crls_slot *slot = arg;
+    struct worker *worker = slot->worker;
+    const struct crls_publication *publication = slot->publication;
+    struct service *service = worker->services[publication->service].service;
+
+    if (service != NULL)
+        worker->shared->program->use_crls(service, publication->snapshot);
+    crls_applied(publication);
+}
+
+result worker_post_crls(struct worker *worker, struct crls_slot *slot, struct error *err)
+{
+    slot->worker = worker;
+    return loop_post(worker->loop, do_crls, slot, err);
 }
 
 void worker_free(struct worker *worker)

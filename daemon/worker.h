@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 struct crl_snapshot;
+struct crls_slot;
 struct identity;
 struct libctx;
 struct trust;
@@ -59,6 +60,12 @@ MUST_USE result worker_post_link(struct worker *worker, size_t group, int fd, st
 MUST_USE result worker_post_go(struct worker *worker, struct error *err);    /* accept connections */
 MUST_USE result worker_post_drain(struct worker *worker, struct error *err); /* accept no more; report idle */
 MUST_USE result worker_post_abort(struct worker *worker, struct error *err); /* end every connection; report idle */
+
+/*
+ * Use the CRLs of the slot's publication (daemon/crls.h) from here on, and close what they revoke if the service says
+ * so; then crls_applied(). The slot stays until then.
+ */
+MUST_USE result worker_post_crls(struct worker *worker, struct crls_slot *slot, struct error *err);
 
 /* End the loop and the thread (if started), then free everything. NULL is allowed. */
 void worker_free(struct worker *worker);

@@ -163,7 +163,7 @@ static void handshaken(void *arg, const struct error *err)
         session_refuse(session, err);
     } else if (access_route(service_of(session)->access, &info, &client->route, &problem) != ERROR_NONE) {
         session_end(session, record_result_of(&problem), problem.text);
-    } else {
+    } else if (!session_watch_revocation(session, &info)) {
         session->record.allow = client->route.rule;
         session_connect_to(session, client->route.targets, client->route.n_targets, connected);
     }
@@ -190,6 +190,11 @@ void forward_accepted(struct service *service, int fd, const struct address_sock
     session->connection = connection_start(&config, &err);
     if (session->connection == NULL)
         session_end(session, record_result_of(&err), err.text);
+}
+
+void forward_use_crls(struct service *service, struct crl_snapshot *crls)
+{
+    session_service_use_crls(&service->common, crls);
 }
 
 void forward_close(struct service *service)

@@ -16,6 +16,7 @@ int main(int argc, char **argv)
         .add_paths = forward_add_paths,
         .open = forward_open,
         .accepted = forward_accepted,
+        .use_crls = forward_use_crls,
         .close = forward_close,
     };
 

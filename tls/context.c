@@ -308,6 +308,14 @@ result context_new(const struct context_config *config, struct context **ret, st
     return ERROR_NONE;
 }
 
+void context_use_crls(struct context *context, struct crl_snapshot *crls)
+{
+    struct crl_snapshot *before = context->crls;
+
+    context->crls = crls == NULL ? NULL : crl_snapshot_ref(crls);
+    crl_snapshot_free(before);
+}
+
 void context_free(struct context *context)
 {
     if (context == NULL)

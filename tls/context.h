@@ -1,6 +1,7 @@
 /*
  * The TLS settings of one tunnel or gateway in one worker: an SSL_CTX with our provider, versions, groups, signature
- * algorithms, ALPN, trust and identities. Immutable after context_new() apart from the identities' own updates.
+ * algorithms, ALPN, trust and identities. Immutable after context_new() apart from the identities' own updates and the
+ * CRLs.
  */
 #ifndef TOKENTLS_TLS_CONTEXT_H
 #define TOKENTLS_TLS_CONTEXT_H
@@ -52,6 +53,9 @@ struct context_config {
 
 /* Build; everything is checked here (unreadable files, a file key that does not fit). *ret is owned by the caller. */
 MUST_USE result context_new(const struct context_config *config, struct context **ret, struct error *err);
+
+/* Verify peers with these CRLs (referenced; NULL: none) from here on. Loop thread of the context's connections. */
+void context_use_crls(struct context *context, struct crl_snapshot *crls);
 
 /* All connections must have ended. NULL is allowed. */
 void context_free(struct context *context);

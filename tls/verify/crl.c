@@ -1,19 +1,11 @@
 #include "tls/verify/crl.h"
 
-#include "base/file.h"
 #include "tls/verify/bundle.h"
+#include "tls/verify/crl_file.h"
 #include "tls/verify/crl_index.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <limits.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-
-/* Bytes of a CRL file at the most: five times a CRL of a million entries. */
-#define FILE_MAX ((size_t)256 << 20)
 
 struct crl_snapshot {
     atomic_uint references;
@@ -54,60 +46,12 @@ static result collect_memory(struct collector *collector, const uint8_t *data, s
     return res;
 }
 
-static result collect_file(struct collector *collector, const char *path, struct error *err)
+static result collect_file(void *arg, const char *path, const struct file_content *content, struct error *err)
 {
-    struct file_content content = {0};
-    result res = file_read(path, FILE_MAX, &content, err);
+    struct collector *collector = arg;
 
-    if (res != ERROR_NONE)
-        return res;
     collector->name = path;
-    res = collect_memory(collector, content.data, content.length, err);
-    file_content_free(&content);
-    return res;
-}
-
-static int is_visible(const struct dirent *entry)
-{
-    return entry->d_name[0] != '.';
-}
-
-static result collect_entry(struct collector *collector, const char *folder, const char *name, struct error *err)
-{
-    char path[PATH_MAX];
-    struct stat status;
-
-    if (snprintf(path, sizeof(path), "%s/%s", folder, name) >= (int)sizeof(path))
-        return error_set(err, ERROR_IO, "%s: a file name is too long", folder);
-    if (stat(path, &status) != 0)
-        return error_set_errno(err, errno, "%s", path);
-    return S_ISREG(status.st_mode) ? collect_file(collector, path, err) : ERROR_NONE;
-}
-
-static result collect_folder(struct collector *collector, const char *folder, struct error *err)
-{
-    struct dirent **entries = NULL;
-    int n = scandir(folder, &entries, is_visible, alphasort);
-    result res = ERROR_NONE;
-
-    if (n < 0)
-        return error_set_errno(err, errno, "%s", folder);
-    for (int i = 0; i < n; i++) {
-        if (res == ERROR_NONE)
-            res = collect_entry(collector, folder, entries[i]->d_name, err);
-        free(entries[i]);
-    }
-    free(entries);
-    return res;
-}
-
-static result collect_path(struct collector *collector, const char *path, struct error *err)
-{
-    struct stat status;
-
-    if (stat(path, &status) != 0)
-        return error_set_errno(err, errno, "%s", path);
-    return S_ISDIR(status.st_mode) ? collect_folder(collector, path, err) : collect_file(collector, path, err);
+    return collect_memory(collector, content->data, content->length, err);
 }
 
 static int compare_issuers(const X509_CRL *const *a, const X509_CRL *const *b)
@@ -115,7 +59,7 @@ static int compare_issuers(const X509_CRL *const *a, const X509_CRL *const *b)
     return X509_NAME_cmp(X509_CRL_get_issuer(*a), X509_CRL_get_issuer(*b));
 }
 
-static result snapshot_new(STACK_OF(X509_CRL) * crls, struct crl_snapshot **ret, struct error *err)
+result crl_snapshot_new(STACK_OF(X509_CRL) * crls, struct crl_snapshot **ret, struct error *err)
 {
     struct crl_snapshot *snapshot = calloc(1, sizeof(*snapshot));
 
@@ -139,14 +83,14 @@ result crl_snapshot_load(const char *const *paths, size_t n_paths, OSSL_LIB_CTX 
     if (collector.crls == NULL)
         return error_set_openssl(err, ERROR_INTERNAL, "CRL snapshot: out of memory");
     for (size_t i = 0; i < n_paths; i++) {
-        result res = collect_path(&collector, paths[i], err);
+        result res = crl_file_each(paths[i], collect_file, &collector, err);
 
         if (res != ERROR_NONE) {
             sk_X509_CRL_pop_free(collector.crls, X509_CRL_free);
             return res;
         }
     }
-    return snapshot_new(collector.crls, ret, err);
+    return crl_snapshot_new(collector.crls, ret, err);
 }
 
 result crl_snapshot_load_memory(const char *name, const uint8_t *data, size_t length, struct crl_snapshot **ret,
@@ -162,7 +106,7 @@ result crl_snapshot_load_memory(const char *name, const uint8_t *data, size_t le
         sk_X509_CRL_pop_free(collector.crls, X509_CRL_free);
         return res;
     }
-    return snapshot_new(collector.crls, ret, err);
+    return crl_snapshot_new(collector.crls, ret, err);
 }
 
 struct crl_snapshot *crl_snapshot_ref(struct crl_snapshot *snapshot)

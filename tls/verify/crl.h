@@ -24,6 +24,9 @@ MUST_USE result crl_snapshot_load(const char *const *paths, size_t n_paths, OSSL
 MUST_USE result crl_snapshot_load_memory(const char *name, const uint8_t *data, size_t length,
                                          struct crl_snapshot **ret, struct error *err);
 
+/* A snapshot of these CRLs, which were made by crl_index_decode(). Takes the stack over, on failure too. */
+MUST_USE result crl_snapshot_new(STACK_OF(X509_CRL) * crls, struct crl_snapshot **ret, struct error *err);
+
 /* Reference counting; any thread. NULL is allowed. */
 struct crl_snapshot *crl_snapshot_ref(struct crl_snapshot *snapshot);
 void crl_snapshot_free(struct crl_snapshot *snapshot);

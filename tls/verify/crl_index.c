@@ -415,3 +415,29 @@ unsigned crl_index_verifications(X509_CRL *crl)
     (void)pthread_mutex_unlock(&index->lock);
     return n;
 }
+
+enum crl_index_answer crl_index_find(X509_CRL *crl, const X509_NAME *issuer, const ASN1_INTEGER *serial)
+{
+    return (enum crl_index_answer)method_lookup(crl, NULL, serial, issuer);
+}
+
+bool crl_index_is_indirect(X509_CRL *crl)
+{
+    const struct index *index = X509_CRL_get_meth_data(crl);
+
+    return index != NULL && index->owners != NULL;
+}
+
+bool crl_index_is_proven(X509_CRL *crl)
+{
+    struct index *index = X509_CRL_get_meth_data(crl);
+    bool proven = false;
+
+    if (index == NULL)
+        return false;
+    (void)pthread_mutex_lock(&index->lock);
+    for (int i = 0; i < index->n_keys && !proven; i++)
+        proven = index->keys[i].good;
+    (void)pthread_mutex_unlock(&index->lock);
+    return proven;
+}

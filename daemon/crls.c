@@ -1,0 +1,529 @@
+#include "daemon/crls.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "tls/libctx.h"
+#include "tls/verify/crl_file.h"
+#include "tls/verify/trust.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <time.h>
+
+/* Handshakes come first where processors are few. */
+#define NICENESS 10
+
+struct line {
+    enum crl_store_fate fate;
+    struct crl_store_row row;
+    char why[96];
+};
+
+/* What one offer did, for the log. */
+struct lines {
+    struct line items[CRLS_LINES_MAX];
+    size_t n, left_out;
+    int64_t next_update; /* the earliest of the CRLs that are in use now; 0: none */
+    bool refused;
+};
+
+struct job {
+    struct crls *crls;
+    size_t service;
+    char *source;
+    uint8_t *data;
+    size_t length;
+    bool untrusted;
+    crls_outcome_fn *outcome;
+    void *arg;
+    struct lines lines;
+    struct error problem; /* nothing was taken */
+    struct publication *publication;
+    STAILQ_ENTRY(job) next;
+};
+STAILQ_HEAD(job_list, job);
+
+struct publication {
+    struct crls_publication common; /* first */
+    struct crls *crls;
+    struct crl_snapshot *snapshot; /* owned */
+    struct crl_store_row rows[CRLS_ROWS_MAX];
+    struct lines lines;
+    atomic_uint waiting; /* workers that do not use it yet */
+    atomic_bool finished;
+    TAILQ_ENTRY(publication) entry;
+};
+TAILQ_HEAD(publication_list, publication);
+
+struct crls {
+    struct crls_config config;
+    struct libctx *libctx;
+    struct crl_store **stores; /* by number of the service; the thread's once it runs */
+    struct crl_snapshot **first;
+    struct publication_list published;
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock; /* for what follows */
+    pthread_cond_t work;
+    struct job_list waiting, done;
+    size_t waiting_bytes;
+    bool stop;
+};
+
+static const char *title(const struct crls *crls, size_t service)
+{
+    return crls->config.settings->services[service]->section->title;
+}
+
+static void when_text(int64_t when, char out[32])
+{
+    time_t seconds = (time_t)when;
+    struct tm broken;
+
+    out[0] = '\0';
+    if (when > 0 && gmtime_r(&seconds, &broken) != NULL)
+        (void)strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &broken);
+}
+
+static void take_line(void *arg, enum crl_store_fate fate, const struct crl_store_row *row, const char *why)
+{
+    struct lines *lines = arg;
+    struct line *line;
+
+    if (fate == CRL_STORE_REFUSED)
+        lines->refused = true;
+    else if (row->next_update > 0 && (lines->next_update == 0 || row->next_update < lines->next_update))
+        lines->next_update = row->next_update;
+    if (fate == CRL_STORE_SAME)
+        return;
+    if (lines->n == CRLS_LINES_MAX) {
+        lines->left_out++;
+        return;
+    }
+    line = &lines->items[lines->n++];
+    line->fate = fate;
+    line->row = *row;
+    (void)snprintf(line->why, sizeof(line->why), "%s", why == NULL ? "" : why);
+}
+
+static void write_line(const struct crls *crls, size_t service, const struct line *line)
+{
+    const struct crl_store_row *row = &line->row;
+    char since[32], until[32];
+
+    when_text(row->this_update, since);
+    when_text(row->next_update, until);
+    if (line->fate == CRL_STORE_REFUSED)
+        log_warning("crl refused", LOG_TEXT("service", title(crls, service)), LOG_TEXT("source", row->source),
+                    LOG_TEXT("issuer", row->issuer), LOG_TEXT("number", row->number), LOG_TEXT("this_update", since),
+                    LOG_TEXT("reason", line->why));
+    else
+        log_info("crl loaded", LOG_TEXT("service", title(crls, service)), LOG_TEXT("source", row->source),
+                 LOG_TEXT("issuer", row->issuer), LOG_TEXT("number", row->number), LOG_TEXT("this_update", since),
+                 LOG_TEXT("next_update", until), LOG_NUMBER("entries", row->entries), LOG_BOOL("delta", row->delta),
+                 LOG_BOOL("checked", row->proven));
+}
+
+static void write_lines(const struct crls *crls, size_t service, const struct lines *lines)
+{
+    for (size_t i = 0; i < lines->n; i++)
+        write_line(crls, service, &lines->items[i]);
+    if (lines->left_out > 0)
+        log_info("more crls of the same source", LOG_TEXT("service", title(crls, service)),
+                 LOG_NUMBER("crls", lines->left_out));
+}
+
+static bool has_crls(const struct settings_service *service)
+{
+    return service->crls.n > 0;
+}
+
+static result open_store(struct crls *crls, size_t index, struct error *err)
+{
+    const struct settings_service *service = crls->config.settings->services[index];
+    struct trust *trust = NULL;
+    result r = ERROR_NONE;
+
+    if (!has_crls(service))
+        return ERROR_NONE;
+    if (service->trust != NULL || crls->config.client)
+        r = trust_load(service->trust, libctx_get(crls->libctx), &trust, err);
+    if (r != ERROR_NONE)
+        return r;
+    crls->stores[index] = crl_store_new(trust, libctx_get(crls->libctx));
+    trust_free(trust);
+    return crls->stores[index] == NULL ? error_set(err, ERROR_INTERNAL, "out of memory") : ERROR_NONE;
+}
+
+static result at_service(const struct crls *crls, size_t index, result r, struct error *err)
+{
+    const struct settings *settings = crls->config.settings;
+    const struct config_section *section = settings->services[index]->section;
+
+    if (r != ERROR_NONE)
+        error_prefix(err, "%s:%u: %s \"%s\"", settings->config->file, section->line, section->schema->name,
+                     section->title);
+    return r;
+}
+
+struct crls *crls_new(const struct crls_config *config, struct error *err)
+{
+    struct crls *crls = calloc(1, sizeof(*crls));
+    size_t n = config->settings->n_services;
+    result r = ERROR_NONE;
+
+    if (crls == NULL) {
+        (void)error_set(err, ERROR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    crls->config = *config;
+    TAILQ_INIT(&crls->published);
+    STAILQ_INIT(&crls->waiting);
+    STAILQ_INIT(&crls->done);
+    (void)pthread_mutex_init(&crls->lock, NULL);
+    (void)pthread_cond_init(&crls->work, NULL);
+    crls->stores = calloc(n + 1, sizeof(struct crl_store *));
+    crls->first = calloc(n + 1, sizeof(struct crl_snapshot *));
+    crls->libctx = libctx_new(err);
+    if (crls->libctx == NULL)
+        goto err0;
+    if (crls->stores == NULL || crls->first == NULL) {
+        (void)error_set(err, ERROR_INTERNAL, "out of memory");
+        goto err0;
+    }
+    for (size_t i = 0; i < n && r == ERROR_NONE; i++)
+        r = at_service(crls, i, open_store(crls, i, err), err);
+    if (r != ERROR_NONE)
+        goto err0;
+    return crls;
+
+err0:
+    crls_free(crls);
+    return NULL;
+}
+
+struct loading {
+    struct crls *crls;
+    size_t service;
+};
+
+static result load_file(void *arg, const char *path, const struct file_content *content, struct error *err)
+{
+    const struct loading *loading = arg;
+    struct lines *lines = calloc(1, sizeof(*lines));
+    const struct crl_store_input input = {
+        .source = path, .data = content->data, .length = content->length, .report = take_line, .arg = lines};
+    bool changed = false;
+    result r;
+
+    if (lines == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    r = crl_store_put(loading->crls->stores[loading->service], &input, &changed, err);
+    write_lines(loading->crls, loading->service, lines);
+    free(lines);
+    return r;
+}
+
+static result load_service(struct crls *crls, size_t index, struct error *err)
+{
+    const struct settings_service *service = crls->config.settings->services[index];
+    struct loading loading = {.crls = crls, .service = index};
+    result r = ERROR_NONE;
+
+    if (crls->stores[index] == NULL)
+        return ERROR_NONE;
+    for (size_t i = 0; i < service->crls.n && r == ERROR_NONE; i++)
+        r = crl_file_each(service->crls.items[i], load_file, &loading, err);
+    return r == ERROR_NONE ? crl_store_snapshot(crls->stores[index], &crls->first[index], err) : r;
+}
+
+result crls_load(struct crls *crls, struct error *err)
+{
+    result r = ERROR_NONE;
+
+    for (size_t i = 0; i < crls->config.settings->n_services && r == ERROR_NONE; i++)
+        r = at_service(crls, i, load_service(crls, i, err), err);
+    return r;
+}
+
+struct crl_snapshot *crls_first(const struct crls *crls, size_t service)
+{
+    return crls->first[service];
+}
+
+static void job_free(struct job *job)
+{
+    if (job == NULL)
+        return;
+    free(job->source);
+    free(job->data);
+    free(job);
+}
+
+static void publication_free(struct publication *publication)
+{
+    if (publication == NULL)
+        return;
+    crl_snapshot_free(publication->snapshot);
+    free(publication);
+}
+
+/* On the thread. */
+static struct publication *make_publication(struct crls *crls, size_t service, struct error *err)
+{
+    const struct crl_store *store = crls->stores[service];
+    struct publication *publication = calloc(1, sizeof(*publication));
+    size_t n = crl_store_count(store);
+
+    if (publication == NULL) {
+        (void)error_set(err, ERROR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    if (crl_store_snapshot(store, &publication->snapshot, err) != ERROR_NONE) {
+        publication_free(publication);
+        return NULL;
+    }
+    publication->crls = crls;
+    for (size_t i = 0; i < n && i < CRLS_ROWS_MAX; i++)
+        crl_store_row(store, i, &publication->rows[i]);
+    publication->common = (struct crls_publication){.service = service,
+                                                    .snapshot = publication->snapshot,
+                                                    .rows = publication->rows,
+                                                    .n_rows = n < CRLS_ROWS_MAX ? n : CRLS_ROWS_MAX,
+                                                    .n_crls = n};
+    for (size_t i = 0; i < SETTINGS_WORKERS_MAX; i++)
+        publication->common.slots[i].publication = &publication->common;
+    atomic_init(&publication->waiting, crls->config.n_workers);
+    return publication;
+}
+
+/* On the thread. */
+static void work_on(struct job *job)
+{
+    const struct crl_store_input input = {.source = job->source,
+                                          .data = job->data,
+                                          .length = job->length,
+                                          .untrusted = job->untrusted,
+                                          .report = take_line,
+                                          .arg = &job->lines};
+    bool changed = false;
+    result r = crl_store_put(job->crls->stores[job->service], &input, &changed, &job->problem);
+
+    if (r == ERROR_NONE && changed)
+        job->publication = make_publication(job->crls, job->service, &job->problem);
+    if (job->publication != NULL)
+        job->publication->lines = job->lines;
+    else
+        write_lines(job->crls, job->service, &job->lines);
+    if (job->problem.category != ERROR_NONE)
+        log_warning("crl not loaded: what is in use stays", LOG_TEXT("service", title(job->crls, job->service)),
+                    LOG_TEXT("source", job->source), LOG_TEXT("reason", job->problem.text));
+}
+
+static void tell_outcome(const struct job *job)
+{
+    struct error err = job->problem;
+
+    if (job->outcome == NULL)
+        return;
+    if (err.category == ERROR_NONE && job->lines.refused)
+        (void)error_set(&err, ERROR_VERIFY, "%s", job->lines.n > 0 ? job->lines.items[0].why : "a CRL was refused");
+    job->outcome(job->arg, job->lines.next_update, err.category == ERROR_NONE ? NULL : &err);
+}
+
+static void sweep(struct crls *crls)
+{
+    struct publication *publication, *next;
+
+    for (publication = TAILQ_FIRST(&crls->published); publication != NULL; publication = next) {
+        next = TAILQ_NEXT(publication, entry);
+        if (!atomic_load(&publication->finished))
+            continue;
+        TAILQ_REMOVE(&crls->published, publication, entry);
+        publication_free(publication);
+    }
+}
+
+/* On the main thread: what the thread has finished. */
+static void collect(void *arg)
+{
+    struct crls *crls = arg;
+    struct job_list done = STAILQ_HEAD_INITIALIZER(done);
+    struct job *job;
+
+    sweep(crls);
+    (void)pthread_mutex_lock(&crls->lock);
+    STAILQ_CONCAT(&done, &crls->done);
+    (void)pthread_mutex_unlock(&crls->lock);
+    while ((job = STAILQ_FIRST(&done)) != NULL) {
+        STAILQ_REMOVE_HEAD(&done, next);
+        if (job->publication != NULL) {
+            TAILQ_INSERT_TAIL(&crls->published, job->publication, entry);
+            crls->config.publish(crls->config.arg, &job->publication->common);
+        }
+        tell_outcome(job);
+        job_free(job);
+    }
+}
+
+static struct job *next_job(struct crls *crls)
+{
+    struct job *job = NULL;
+
+    (void)pthread_mutex_lock(&crls->lock);
+    while (!crls->stop && STAILQ_EMPTY(&crls->waiting))
+        (void)pthread_cond_wait(&crls->work, &crls->lock);
+    if (!crls->stop) {
+        job = STAILQ_FIRST(&crls->waiting);
+        STAILQ_REMOVE_HEAD(&crls->waiting, next);
+        crls->waiting_bytes -= job->length;
+    }
+    (void)pthread_mutex_unlock(&crls->lock);
+    return job;
+}
+
+static void *run(void *arg)
+{
+    struct crls *crls = arg;
+    struct job *job;
+
+    (void)setpriority(PRIO_PROCESS, 0, NICENESS); /* of this thread alone, on Linux */
+    while ((job = next_job(crls)) != NULL) {
+        work_on(job);
+        (void)pthread_mutex_lock(&crls->lock);
+        STAILQ_INSERT_TAIL(&crls->done, job, next);
+        (void)pthread_mutex_unlock(&crls->lock);
+        if (loop_post(crls->config.loop, collect, crls, NULL) != ERROR_NONE)
+            log_error("a new crl cannot be published: out of memory");
+    }
+    return NULL;
+}
+
+result crls_start(struct crls *crls, struct error *err)
+{
+    sigset_t all, before;
+    int r;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    r = pthread_create(&crls->thread, NULL, run, crls);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (r != 0)
+        return error_set_errno(err, r, "no thread");
+    crls->started = true;
+    return ERROR_NONE;
+}
+
+/* Takes `data` over, on failure too. */
+static result enqueue(struct crls *crls, const struct crls_offer *offer, uint8_t *data, struct error *err)
+{
+    struct job *job = calloc(1, sizeof(*job));
+    char *source = strdup(offer->source);
+    bool room;
+
+    if (job == NULL || source == NULL || crls->stores[offer->service] == NULL) {
+        free(job);
+        free(source);
+        free(data);
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    }
+    *job = (struct job){.crls = crls,
+                        .service = offer->service,
+                        .source = source,
+                        .data = data,
+                        .length = offer->length,
+                        .untrusted = offer->untrusted,
+                        .outcome = offer->outcome,
+                        .arg = offer->arg};
+    (void)pthread_mutex_lock(&crls->lock);
+    room = offer->length <= CRLS_WAITING_MAX - crls->waiting_bytes;
+    if (room) {
+        STAILQ_INSERT_TAIL(&crls->waiting, job, next);
+        crls->waiting_bytes += offer->length;
+        (void)pthread_cond_signal(&crls->work);
+    }
+    (void)pthread_mutex_unlock(&crls->lock);
+    if (room)
+        return ERROR_NONE;
+    job_free(job);
+    return error_set(err, ERROR_INTERNAL, "too many CRLs wait to be loaded");
+}
+
+void crls_take_file(struct crls *crls, size_t service, const char *path, int fd)
+{
+    struct crls_offer offer = {.service = service, .source = path};
+    struct file_content content = {0};
+    struct error err = ERROR_INIT;
+    result r = file_read_fd(fd, path, CRL_FILE_MAX, &content, &err);
+
+    if (r == ERROR_NONE) {
+        offer.length = content.length;
+        r = enqueue(crls, &offer, content.data, &err);
+    }
+    if (r != ERROR_NONE)
+        log_warning("crl not loaded: what is in use stays", LOG_TEXT("service", title(crls, service)),
+                    LOG_TEXT("source", path), LOG_TEXT("reason", err.text));
+}
+
+result crls_take(struct crls *crls, const struct crls_offer *offer, struct error *err)
+{
+    uint8_t *data = malloc(offer->length + 1);
+
+    if (data == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    memcpy(data, offer->data, offer->length);
+    return enqueue(crls, offer, data, err);
+}
+
+void crls_applied(const struct crls_publication *publication)
+{
+    struct publication *whole = (struct publication *)(uintptr_t)publication;
+
+    if (atomic_fetch_sub(&whole->waiting, 1) > 1)
+        return;
+    write_lines(whole->crls, publication->service, &whole->lines);
+    atomic_store(&whole->finished, true); /* from here on the main thread may free it */
+}
+
+void crls_free(struct crls *crls)
+{
+    struct job *job;
+    struct publication *publication;
+
+    if (crls == NULL)
+        return;
+    if (crls->started) {
+        (void)pthread_mutex_lock(&crls->lock);
+        crls->stop = true;
+        (void)pthread_cond_signal(&crls->work);
+        (void)pthread_mutex_unlock(&crls->lock);
+        (void)pthread_join(crls->thread, NULL);
+    }
+    STAILQ_CONCAT(&crls->waiting, &crls->done);
+    while ((job = STAILQ_FIRST(&crls->waiting)) != NULL) {
+        STAILQ_REMOVE_HEAD(&crls->waiting, next);
+        publication_free(job->publication);
+        job_free(job);
+    }
+    while ((publication = TAILQ_FIRST(&crls->published)) != NULL) {
+        TAILQ_REMOVE(&crls->published, publication, entry);
+        publication_free(publication);
+    }
+    for (size_t i = 0; i < crls->config.settings->n_services; i++) {
+        if (crls->stores != NULL)
+            crl_store_free(crls->stores[i]);
+        if (crls->first != NULL)
+            crl_snapshot_free(crls->first[i]);
+    }
+    free(crls->stores);
+    free(crls->first);
+    libctx_free(crls->libctx);
+    (void)pthread_cond_destroy(&crls->work);
+    (void)pthread_mutex_destroy(&crls->lock);
+    free(crls);
+}

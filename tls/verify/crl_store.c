@@ -1,0 +1,305 @@
+#include "tls/verify/crl_store.h"
+
+#include "base/text.h"
+#include "tls/verify/bundle.h"
+#include "tls/verify/crl.h"
+#include "tls/verify/crl_index.h"
+#include "tls/verify/trust.h"
+#include "tls/verify/verdict.h"
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Certificates of one name whose keys are tried for one CRL, at the most. */
+#define ISSUERS_TRIED_MAX 8
+
+struct entry {
+    X509_CRL *crl;
+    char *source;
+    bool proven;
+};
+
+struct crl_store {
+    struct trust *trust;
+    OSSL_LIB_CTX *libctx;
+    struct entry *entries;
+    size_t n, capacity;
+};
+
+struct crl_store *crl_store_new(struct trust *trust, OSSL_LIB_CTX *libctx)
+{
+    struct crl_store *store = calloc(1, sizeof(*store));
+
+    if (store == NULL)
+        return NULL;
+    store->trust = trust == NULL ? NULL : trust_ref(trust);
+    store->libctx = libctx;
+    return store;
+}
+
+static void entry_clear(struct entry *entry)
+{
+    X509_CRL_free(entry->crl);
+    free(entry->source);
+    *entry = (struct entry){.crl = NULL};
+}
+
+void crl_store_free(struct crl_store *store)
+{
+    if (store == NULL)
+        return;
+    for (size_t i = 0; i < store->n; i++)
+        entry_clear(&store->entries[i]);
+    free(store->entries);
+    trust_free(store->trust);
+    free(store);
+}
+
+static bool is_delta(const X509_CRL *crl)
+{
+    return X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0;
+}
+
+static bool same_extension(X509_CRL *a, X509_CRL *b, int nid)
+{
+    int at_a = X509_CRL_get_ext_by_NID(a, nid, -1), at_b = X509_CRL_get_ext_by_NID(b, nid, -1);
+
+    if (at_a < 0 || at_b < 0)
+        return at_a < 0 && at_b < 0;
+    return ASN1_OCTET_STRING_cmp(X509_EXTENSION_get_data(X509_CRL_get_ext(a, at_a)),
+                                 X509_EXTENSION_get_data(X509_CRL_get_ext(b, at_b))) == 0;
+}
+
+/* One succeeds the other: the same issuer (RFC 5280 5.2.1 tells its keys apart), scope (5.2.5) and kind. */
+static bool same_scope(X509_CRL *a, X509_CRL *b)
+{
+    return X509_NAME_cmp(X509_CRL_get_issuer(a), X509_CRL_get_issuer(b)) == 0 && is_delta(a) == is_delta(b) &&
+           same_extension(a, b, NID_authority_key_identifier) && same_extension(a, b, NID_issuing_distribution_point);
+}
+
+static bool has_key_identifier(const X509_CRL *crl)
+{
+    return X509_CRL_get_ext_by_NID(crl, NID_authority_key_identifier, -1) >= 0;
+}
+
+/* The numbers in RFC 5280 5.2.3 grow; what has none counts as the lowest. */
+static int compare_numbers(X509_CRL *a, X509_CRL *b)
+{
+    ASN1_INTEGER *x = X509_CRL_get_ext_d2i(a, NID_crl_number, NULL, NULL);
+    ASN1_INTEGER *y = X509_CRL_get_ext_d2i(b, NID_crl_number, NULL, NULL);
+    int order = x == NULL || y == NULL ? (x != NULL) - (y != NULL) : ASN1_INTEGER_cmp(x, y);
+
+    ASN1_INTEGER_free(x);
+    ASN1_INTEGER_free(y);
+    return order;
+}
+
+static bool signed_by_one(X509_CRL *crl, const STACK_OF(X509) * certificates, int *tried)
+{
+    for (int i = 0; i < sk_X509_num(certificates) && *tried < ISSUERS_TRIED_MAX; i++) {
+        X509 *certificate = sk_X509_value(certificates, i);
+        EVP_PKEY *key = X509_get0_pubkey(certificate);
+
+        if (key == NULL || X509_NAME_cmp(X509_get_subject_name(certificate), X509_CRL_get_issuer(crl)) != 0)
+            continue;
+        ++*tried;
+        if (crl_index_verify(crl, key))
+            return true;
+    }
+    return false;
+}
+
+/* *ret_known: certificates of its issuer's name are at hand. */
+static bool is_proven(const struct crl_store *store, X509_CRL *crl, STACK_OF(X509) * more, bool *ret_known)
+{
+    int tried = 0;
+    bool proven = signed_by_one(crl, more, &tried) ||
+                  (store->trust != NULL && (signed_by_one(crl, trust_certificates(store->trust), &tried) ||
+                                            signed_by_one(crl, trust_intermediates(store->trust), &tried)));
+
+    *ret_known = tried > 0;
+    return proven;
+}
+
+static struct entry *find_predecessor(const struct crl_store *store, X509_CRL *crl)
+{
+    for (size_t i = 0; i < store->n; i++) {
+        if (same_scope(store->entries[i].crl, crl))
+            return &store->entries[i];
+    }
+    return NULL;
+}
+
+static void describe(const struct entry *entry, struct crl_store_row *ret)
+{
+    ASN1_INTEGER *number = X509_CRL_get_ext_d2i(entry->crl, NID_crl_number, NULL, NULL);
+    int n = sk_X509_REVOKED_num(X509_CRL_get_REVOKED(entry->crl));
+
+    *ret = (struct crl_store_row){.this_update = verdict_seconds(X509_CRL_get0_lastUpdate(entry->crl)),
+                                  .next_update = verdict_seconds(X509_CRL_get0_nextUpdate(entry->crl)),
+                                  .entries = n > 0 ? (unsigned)n : 0,
+                                  .delta = is_delta(entry->crl),
+                                  .proven = entry->proven};
+    text_escape(entry->source, strlen(entry->source), ret->source, sizeof(ret->source));
+    verdict_name(X509_CRL_get_issuer(entry->crl), ret->issuer, sizeof(ret->issuer));
+    if (number != NULL)
+        text_hex(ASN1_STRING_get0_data(number), (size_t)ASN1_STRING_length(number), 0, ret->number,
+                 sizeof(ret->number));
+    ASN1_INTEGER_free(number);
+    ERR_clear_error();
+}
+
+struct putting {
+    struct crl_store *store;
+    const struct crl_store_input *input;
+    STACK_OF(X509_CRL) * decoded;
+    bool changed;
+};
+
+static result decode_one(void *arg, size_t number, const uint8_t *der, size_t length, struct error *err)
+{
+    struct putting *putting = arg;
+    X509_CRL *crl = NULL;
+    char shown[256];
+    result r = crl_index_decode(der, length, putting->store->libctx, &crl, err);
+
+    if (r != ERROR_NONE) {
+        error_prefix(err, "%s: object %zu is not a usable CRL",
+                     text_escape(putting->input->source, strlen(putting->input->source), shown, sizeof(shown)), number);
+        return r;
+    }
+    if (sk_X509_CRL_push(putting->decoded, crl) <= 0) {
+        X509_CRL_free(crl);
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    }
+    return ERROR_NONE;
+}
+
+/* Why the CRL is not to be taken; NULL: it is. */
+static const char *objection(const struct putting *putting, const struct entry *offered, const struct entry *old,
+                             bool issuer_known)
+{
+    int64_t now = verdict_seconds(X509_CRL_get0_lastUpdate(offered->crl));
+
+    if (now == 0)
+        return "its thisUpdate cannot be read";
+    if (!offered->proven && putting->input->untrusted)
+        return issuer_known ? "its signature is not its issuer's"
+                            : "its issuer's certificate is not at hand: add it to the trust file";
+    if (old == NULL)
+        return putting->store->n < CRL_STORE_MAX ? NULL : "there are too many CRLs";
+    if (!offered->proven && issuer_known && has_key_identifier(offered->crl))
+        return "its signature is not its issuer's";
+    if (old->proven && !offered->proven)
+        return "its signature is not that of the CRL it would replace";
+    if (now < verdict_seconds(X509_CRL_get0_lastUpdate(old->crl)))
+        return "it is older than the one in use (thisUpdate)";
+    if (compare_numbers(offered->crl, old->crl) < 0)
+        return "it is older than the one in use (CRL number)";
+    return NULL;
+}
+
+static bool append(struct crl_store *store, struct entry *entry)
+{
+    if (store->n == store->capacity) {
+        size_t capacity = store->capacity == 0 ? 16 : 2 * store->capacity;
+        struct entry *entries = reallocarray(store->entries, capacity, sizeof(*entries));
+
+        if (entries == NULL)
+            return false;
+        store->entries = entries;
+        store->capacity = capacity;
+    }
+    store->entries[store->n++] = *entry;
+    *entry = (struct entry){.crl = NULL};
+    return true;
+}
+
+/* Takes `crl` over. */
+static result put_one(struct putting *putting, X509_CRL *crl, struct error *err)
+{
+    struct crl_store *store = putting->store;
+    struct entry offered = {.crl = crl, .source = strdup(putting->input->source)};
+    struct entry *old = find_predecessor(store, crl);
+    enum crl_store_fate fate = old == NULL ? CRL_STORE_ADDED : CRL_STORE_REPLACED;
+    struct crl_store_row row;
+    const char *why = NULL;
+    bool issuer_known = false;
+
+    if (offered.source == NULL) {
+        entry_clear(&offered);
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    }
+    offered.proven = is_proven(store, crl, putting->input->issuers, &issuer_known);
+    /* Namesakes that carry no key identifier cannot be told apart: whose signature counts, the path decides. */
+    if (old != NULL && old->proven && !offered.proven && !putting->input->untrusted && !has_key_identifier(crl)) {
+        old = NULL;
+        fate = CRL_STORE_ADDED;
+    }
+    describe(&offered, &row);
+    if (old != NULL && X509_CRL_match(old->crl, crl) == 0) {
+        fate = CRL_STORE_SAME;
+    } else if ((why = objection(putting, &offered, old, issuer_known)) != NULL) {
+        fate = CRL_STORE_REFUSED;
+    } else if (old != NULL) {
+        entry_clear(old);
+        *old = offered;
+        offered = (struct entry){.crl = NULL};
+    } else if (!append(store, &offered)) {
+        entry_clear(&offered);
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    }
+    putting->changed = putting->changed || fate == CRL_STORE_ADDED || fate == CRL_STORE_REPLACED;
+    entry_clear(&offered);
+    if (putting->input->report != NULL)
+        putting->input->report(putting->input->arg, fate, &row, why);
+    return ERROR_NONE;
+}
+
+result crl_store_put(struct crl_store *store, const struct crl_store_input *input, bool *ret_changed, struct error *err)
+{
+    const struct bundle bundle = {
+        .name = input->source, .data = input->data, .length = input->length, .kind = BUNDLE_CRLS};
+    struct putting putting = {.store = store, .input = input, .decoded = sk_X509_CRL_new_null()};
+    result r;
+
+    if (putting.decoded == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    r = bundle_each(&bundle, decode_one, &putting, err);
+    if (r == ERROR_NONE && sk_X509_CRL_num(putting.decoded) == 0)
+        r = error_set(err, ERROR_VERIFY, "%.300s: no CRL in it", input->source);
+    while (r == ERROR_NONE && sk_X509_CRL_num(putting.decoded) > 0)
+        r = put_one(&putting, sk_X509_CRL_shift(putting.decoded), err);
+    sk_X509_CRL_pop_free(putting.decoded, X509_CRL_free);
+    ERR_clear_error();
+    *ret_changed = putting.changed;
+    return r;
+}
+
+result crl_store_snapshot(const struct crl_store *store, struct crl_snapshot **ret, struct error *err)
+{
+    STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_reserve(NULL, (int)store->n + 1);
+
+    if (crls == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    for (size_t i = 0; i < store->n; i++) {
+        if (X509_CRL_up_ref(store->entries[i].crl) != 1 || sk_X509_CRL_push(crls, store->entries[i].crl) <= 0) {
+            sk_X509_CRL_pop_free(crls, X509_CRL_free);
+            return error_set(err, ERROR_INTERNAL, "out of memory");
+        }
+    }
+    return crl_snapshot_new(crls, ret, err);
+}
+
+size_t crl_store_count(const struct crl_store *store)
+{
+    return store->n;
+}
+
+void crl_store_row(const struct crl_store *store, size_t i, struct crl_store_row *ret)
+{
+    describe(&store->entries[i], ret);
+}
