@@ -26,28 +26,16 @@ static result find_users(struct blueprint *plan, struct config_errors *errors)
     return errors->total == 0 ? ERROR_NONE : ERROR_CONFIG;
 }
 
-result blueprint_read(const struct program *program, const char *file, struct config_errors *errors,
-                      struct blueprint **ret, struct error *err)
+static result make(const struct program *program, const struct config_source *source, struct config_errors *errors,
+                   struct blueprint **ret, struct error *err)
 {
-    struct file_content content = {0};
-    struct config_source source = {.file = file, .expand = true};
     struct blueprint *plan = calloc(1, sizeof(*plan));
     result r;
 
-    errors->file = file;
     if (plan == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
     plan->references = 1;
-    r = file_read(file, CONFIG_TEXT_MAX, &content, err);
-    if (r != ERROR_NONE) {
-        r = ERROR_CONFIG;
-        if (err != NULL)
-            err->category = ERROR_CONFIG;
-        goto err0;
-    }
-    source.text = (const char *)content.data;
-    source.length = content.length;
-    r = program_read(program, &source, errors, &plan->config, &plan->settings);
+    r = program_read(program, source, errors, &plan->config, &plan->settings);
     if (r == ERROR_NONE)
         r = find_users(plan, errors);
     if (r == ERROR_NONE)
@@ -55,17 +43,43 @@ result blueprint_read(const struct program *program, const char *file, struct co
     if (r == ERROR_NONE)
         r = config_errors_result(errors, err);
     else if (config_errors_result(errors, err) == ERROR_NONE)
-        (void)error_set(err, r, "%s: out of memory", file);
-    if (r != ERROR_NONE)
-        goto err0;
-    file_content_free(&content);
+        (void)error_set(err, r, "%s: out of memory", source->file);
+    if (r != ERROR_NONE) {
+        blueprint_free(plan);
+        return r;
+    }
     *ret = plan;
     return ERROR_NONE;
+}
 
-err0:
+result blueprint_read(const struct program *program, const char *file, struct config_errors *errors,
+                      struct blueprint **ret, struct error *err)
+{
+    struct file_content content = {0};
+    struct config_source source = {.file = file, .expand = true};
+    result r = file_read(file, CONFIG_TEXT_MAX, &content, err);
+
+    errors->file = file;
+    if (r != ERROR_NONE) {
+        if (err != NULL)
+            err->category = ERROR_CONFIG;
+        return ERROR_CONFIG;
+    }
+    source.text = (const char *)content.data;
+    source.length = content.length;
+    r = make(program, &source, errors, ret, err);
     file_content_free(&content);
-    blueprint_free(plan);
     return r;
+}
+
+result blueprint_again(const struct program *program, const struct blueprint *plan, struct config_errors *errors,
+                       struct blueprint **ret, struct error *err)
+{
+    const struct config_source source = {
+        .file = plan->config->file, .text = plan->config->text, .length = strlen(plan->config->text)};
+
+    errors->file = plan->config->file;
+    return make(program, &source, errors, ret, err);
 }
 
 struct blueprint *blueprint_ref(struct blueprint *plan)

@@ -24,6 +24,12 @@ struct blueprint {
 MUST_USE result blueprint_read(const struct program *program, const char *file, struct config_errors *errors,
                                struct blueprint **ret, struct error *err);
 
+/*
+ * A plan of the same text as `plan`, checked anew: for files it names that have changed. Otherwise as blueprint_read().
+ */
+MUST_USE result blueprint_again(const struct program *program, const struct blueprint *plan,
+                                struct config_errors *errors, struct blueprint **ret, struct error *err);
+
 /* One more reference; returns `plan`. */
 struct blueprint *blueprint_ref(struct blueprint *plan);
 

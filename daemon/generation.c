@@ -287,6 +287,14 @@ void generation_link(struct generation *generation, size_t group, unsigned worke
     tell(generation, &message);
 }
 
+void generation_crl_file(struct generation *generation, size_t service, const char *path, int fd)
+{
+    struct channel_message message = {.kind = CHANNEL_CRL_FILE, .a = service, .fds = {fd}, .n_fds = 1};
+
+    (void)snprintf(message.text, sizeof(message.text), "%s", path);
+    tell(generation, &message);
+}
+
 void generation_go(struct generation *generation)
 {
     tell(generation, &(struct channel_message){.kind = CHANNEL_GO});

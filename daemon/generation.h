@@ -48,11 +48,13 @@ bool generation_is_ready(const struct generation *generation);
 
 /*
  * Orders; see daemon/channel.h. A process that cannot be told is killed, so nothing is returned. generation_drain() may
- * be called again to give it less time; `ms` 0: none.
+ * be called again to give it less time; `ms` 0: none. generation_crl_file(): a CRL file of a service has changed; `fd`,
+ * at its beginning, stays the caller's.
  */
 void generation_link(struct generation *generation, size_t group, unsigned worker, int fd);
 void generation_go(struct generation *generation);
 void generation_drain(struct generation *generation, uint64_t ms);
+void generation_crl_file(struct generation *generation, size_t service, const char *path, int fd);
 
 /* After SIGCHLD; may call `ended`. */
 void generation_reap(struct generation *generation);

@@ -2,7 +2,10 @@
 
 #include "base/log.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 struct running *running_new(struct blueprint *plan, struct error *err)
@@ -21,6 +24,71 @@ struct running *running_new(struct blueprint *plan, struct error *err)
     return running;
 }
 
+/* Watched files that are no CRLs. */
+#define OTHER_FILE SIZE_MAX
+
+static bool pass_crl(struct running *running, size_t service, const char *path)
+{
+    int fd;
+
+    if (running->generation == NULL || !generation_is_ready(running->generation))
+        return false;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) {
+        log_warning("crl not loaded: what is in use stays", LOG_TEXT("source", path),
+                    LOG_TEXT("reason", strerror(errno)));
+        return true;
+    }
+    generation_crl_file(running->generation, service, path, fd);
+    (void)close(fd);
+    return true;
+}
+
+static bool file_changed(void *arg, size_t id, const char *path)
+{
+    struct running *running = arg;
+
+    if (id != OTHER_FILE)
+        return pass_crl(running, id, path);
+    return running->watch.changed(running->watch.arg, running, path);
+}
+
+static result watch_service(struct running *running, size_t index, struct error *err)
+{
+    const struct settings_service *service = running->plan->settings->services[index];
+    struct confinement_paths paths = {0};
+    result r = running->watch.program->add_paths(service, &paths, err);
+
+    if (r == ERROR_NONE)
+        r = confinement_paths_add(&paths, service->trust, err);
+    for (size_t i = 0; i < paths.n && r == ERROR_NONE; i++)
+        r = file_watch_add(running->files, OTHER_FILE, paths.items[i], false, err);
+    for (size_t i = 0; i < service->crls.n && r == ERROR_NONE; i++)
+        r = file_watch_add(running->files, index, service->crls.items[i], true, err);
+    confinement_paths_free(&paths);
+    return r;
+}
+
+void running_watch_files(struct running *running, const struct running_watch *watch)
+{
+    const struct file_watch_config config = {.loop = watch->loop, .changed = file_changed, .arg = running};
+    struct error err = ERROR_INIT;
+    result r = ERROR_NONE;
+
+    file_watch_free(running->files);
+    running->watch = *watch;
+    running->files = file_watch_new(&config, &err);
+    if (running->files == NULL)
+        r = err.category;
+    for (size_t i = 0; i < running->plan->settings->n_services && r == ERROR_NONE; i++)
+        r = watch_service(running, i, &err);
+    if (r == ERROR_NONE)
+        return;
+    log_warning("changed files are not noticed: reload after each change", LOG_TEXT("reason", err.text));
+    file_watch_free(running->files);
+    running->files = NULL;
+}
+
 void running_release_sockets(struct running *running, struct sockets *sockets)
 {
     sockets_release(sockets, running->listeners, running->plan->settings->n_services);
@@ -31,6 +99,7 @@ void running_free(struct running *running, struct sockets *sockets)
 {
     if (running == NULL)
         return;
+    file_watch_free(running->files);
     generation_free(running->generation);
     running_release_sockets(running, sockets);
     free(running->keepers);

@@ -5,9 +5,23 @@
 #ifndef TOKENTLS_DAEMON_RUNNING_H
 #define TOKENTLS_DAEMON_RUNNING_H
 
+#include "daemon/file_watch.h"
 #include "daemon/generation.h"
 #include "daemon/keepers.h"
 #include "daemon/sockets.h"
+
+struct running;
+
+struct running_watch {
+    struct loop *loop;
+    const struct program *program;
+    /*
+     * A trust, certificate or key file has changed, which takes a new generation. false: not now, ask again. Changed
+     * CRLs are passed to the network process without that.
+     */
+    bool (*changed)(void *arg, const struct running *running, const char *path);
+    void *arg;
+};
 
 struct running {
     struct running *next; /* of those that drain */
@@ -15,10 +29,18 @@ struct running {
     struct generation *generation;                   /* NULL while it is restarted */
     const struct listener_sockets *const *listeners; /* NULL once they are given back */
     struct keeper **keepers;                         /* by number of the group */
+    struct file_watch *files;                        /* NULL: not watched */
+    struct running_watch watch;
 };
 
 /* Make one without processes and sockets. Takes `plan` over, on failure (NULL with *err set) too. */
 MUST_USE struct running *running_new(struct blueprint *plan, struct error *err);
+
+/*
+ * Notice from here on when a file of the configuration changes: to be called before the network process reads them.
+ * More than once is allowed. Failures are logged: nothing is watched then.
+ */
+void running_watch_files(struct running *running, const struct running_watch *watch);
 
 /* Give its listening sockets back: those that no other configuration uses are closed. More than once is allowed. */
 void running_release_sockets(struct running *running, struct sockets *sockets);

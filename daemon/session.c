@@ -1,8 +1,10 @@
 #include "daemon/session.h"
 
+#include "base/log.h"
 #include "net/socket.h"
 #include "tls/verify/crl.h"
 #include "tls/verify/revoked.h"
+#include "tls/verify/verdict.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -32,6 +34,7 @@ result session_service_context(struct session_service *service, struct context_c
     config->trust = worker_trust(service->worker, service->index);
     config->crls = worker_crls(service->worker, service->index);
     config->revocation = settings->revocation;
+    config->crl_grace = (int64_t)(settings->crl_grace_ms / 1000);
     config->policy = settings->policy;
     config->version = settings->version;
     config->resumption = settings->resumption;
@@ -79,6 +82,12 @@ bool session_watch_revocation(struct session *session, const struct connection_i
 {
     struct error err = ERROR_INIT;
 
+    if (info->verdict != NULL && info->verdict->stale_crl) {
+        uint64_t uses = worker_count_stale_crl(session->service->worker, session->service->index);
+
+        log_warning("an expired crl was used within crl-grace", LOG_TEXT("service", session->record.service),
+                    LOG_TEXT("peer", session->record.peer), LOG_NUMBER("uses", uses));
+    }
     if (!session->service->settings->close_on_revocation || info->peer_path == NULL)
         return false;
     session->path = X509_chain_up_ref(info->peer_path);

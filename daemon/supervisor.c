@@ -322,9 +322,13 @@ static void restart(void *arg)
     loop_timer_set(supervisor->restart, backoff_ended(&supervisor->backoff, clock_monotonic_ms()));
 }
 
+static bool file_changed(void *arg, const struct running *running, const char *path);
+
 /* Everything a plan needs, in the order in which it may fail. Takes the plan over. */
 static struct running *start_plan(struct supervisor *supervisor, struct blueprint *plan, struct error *err)
 {
+    const struct running_watch watch = {
+        .loop = supervisor->loop, .program = supervisor->program, .changed = file_changed, .arg = supervisor};
     struct running *running = running_new(plan, err);
 
     if (running == NULL)
@@ -338,6 +342,7 @@ static struct running *start_plan(struct supervisor *supervisor, struct blueprin
         if (running->keepers[i] == NULL)
             goto err0;
     }
+    running_watch_files(running, &watch);
     if (start_generation(supervisor, running, err) != ERROR_NONE)
         goto err0;
     return running;
@@ -348,30 +353,64 @@ err0:
     return NULL;
 }
 
+/* With a plan that was read from the configuration file or from the text in use: `r` tells whether it could be. */
+static void start_next(struct supervisor *supervisor, struct blueprint *plan, result r, struct error *err)
+{
+    if (r == ERROR_NONE) {
+        config_errors_log(&plan->settings->warnings, LOG_LEVEL_WARNING);
+        supervisor->next = start_plan(supervisor, plan, err);
+    }
+    if (supervisor->next == NULL)
+        reload_failed(supervisor, err->text);
+}
+
+static void begin_reload(struct supervisor *supervisor)
+{
+    supervisor->reloading = true;
+    commands_reload_began(supervisor->commands);
+    notify_send("RELOADING=1");
+}
+
 static void reload(void *arg)
 {
     struct supervisor *supervisor = arg;
     struct config_errors errors = {0};
     struct error err = ERROR_INIT;
     struct blueprint *plan = NULL;
+    result r;
 
     supervisor->reload_again = supervisor->reloading || !supervisor->announced;
     if (supervisor->stopping || supervisor->reload_again)
         return;
-    supervisor->reloading = true;
-    commands_reload_began(supervisor->commands);
-    notify_send("RELOADING=1");
-    if (blueprint_read(supervisor->program, supervisor->file, &errors, &plan, &err) != ERROR_NONE) {
+    begin_reload(supervisor);
+    r = blueprint_read(supervisor->program, supervisor->file, &errors, &plan, &err);
+    if (r != ERROR_NONE) {
         config_errors_log(&errors, LOG_LEVEL_ERROR);
         commands_reload_errors(supervisor->commands, &errors);
-        reload_failed(supervisor, err.text);
-    } else {
-        config_errors_log(&plan->settings->warnings, LOG_LEVEL_WARNING);
-        supervisor->next = start_plan(supervisor, plan, &err);
-        if (supervisor->next == NULL)
-            reload_failed(supervisor, err.text);
     }
+    start_next(supervisor, plan, r, &err);
     config_errors_free(&errors);
+}
+
+/* The configuration stays as it is: who has edited its file decides when that counts. */
+static bool file_changed(void *arg, const struct running *running, const char *path)
+{
+    struct supervisor *supervisor = arg;
+    struct config_errors errors = {0};
+    struct error err = ERROR_INIT;
+    struct blueprint *plan = NULL;
+    result r;
+
+    if (supervisor->stopping || running != supervisor->current)
+        return true;
+    if (supervisor->reloading || !supervisor->announced)
+        return false;
+    log_notice("a file has changed: the configuration in use is loaded again", LOG_TEXT("path", path));
+    begin_reload(supervisor);
+    r = blueprint_again(supervisor->program, running->plan, &errors, &plan, &err);
+    start_next(supervisor, plan, r, &err);
+    config_errors_free(&errors);
+    return true;
 }
 
 static void stop_now(void *arg)

@@ -113,6 +113,11 @@ enum worker_admission worker_admit(struct worker *worker, size_t index)
     return WORKER_ADMITTED;
 }
 
+uint64_t worker_count_stale_crl(struct worker *worker, size_t index)
+{
+    return atomic_fetch_add(&worker->shared->services[index].stale_crls, 1) + 1;
+}
+
 void worker_handshake_ended(struct worker *worker)
 {
     atomic_fetch_sub(&worker->shared->handshakes, 1);

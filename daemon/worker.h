@@ -32,6 +32,7 @@ struct worker_shared_service {
     int fds[LISTENER_SOCKETS_MAX];
     size_t n_fds;
     atomic_uint connections;
+    atomic_ullong stale_crls; /* connections accepted on an expired CRL within crl-grace */
 };
 
 struct worker_shared {
@@ -79,6 +80,9 @@ struct crl_snapshot *worker_crls(const struct worker *worker, size_t index); /* 
 
 /* The worker's identities of a service in the order of its settings; `out` has room for settings->identities.n. */
 void worker_identities(const struct worker *worker, size_t index, struct identity **out);
+
+/* One more connection of a service was accepted on an expired CRL; how many that makes since the start. */
+uint64_t worker_count_stale_crl(struct worker *worker, size_t index);
 
 enum worker_admission { WORKER_ADMITTED, WORKER_CONNECTIONS_LIMIT, WORKER_HANDSHAKES_LIMIT };
 

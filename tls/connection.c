@@ -130,6 +130,7 @@ void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF
         .trust = context->trust,
         .crls = context->crls,
         .time = (int64_t)time(NULL),
+        .crl_grace = context->crl_grace,
         .depth = context->depth,
         .purpose = context->server ? CHAIN_PURPOSE_CLIENT : CHAIN_PURPOSE_SERVER,
         .revocation = context->revocation,

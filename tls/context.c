@@ -290,6 +290,7 @@ result context_new(const struct context_config *config, struct context **ret, st
     context->trust = config->trust == NULL ? NULL : trust_ref(config->trust);
     context->crls = config->crls == NULL ? NULL : crl_snapshot_ref(config->crls);
     context->revocation = config->revocation;
+    context->crl_grace = config->crl_grace;
     context->policy = config->policy;
     context->client_auth = config->client_auth;
     context->authorise = config->authorise;

@@ -34,6 +34,7 @@ struct context_config {
     struct trust *trust;       /* referenced; NULL only for a server with CONTEXT_CLIENT_AUTH_NONE */
     struct crl_snapshot *crls; /* referenced; may be NULL */
     enum chain_revocation revocation;
+    int64_t crl_grace; /* seconds; see struct chain_request */
     enum chain_policy policy;
     enum context_client_auth client_auth; /* server only */
     enum context_version version;         /* CONTEXT_TLS_ANY: 1.2 and 1.3 */

@@ -29,6 +29,7 @@ struct context {
     struct trust *trust;
     struct crl_snapshot *crls;
     enum chain_revocation revocation;
+    int64_t crl_grace;
     enum chain_policy policy;
     enum context_client_auth client_auth;
     result (*authorise)(void *arg, const struct verdict *verdict, struct error *err);

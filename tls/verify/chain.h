@@ -67,8 +67,9 @@ struct chain_request {
     struct chain_response staple; /* what the peer has stapled for its leaf */
     enum chain_stapling stapling;
     enum chain_order order;
-    int64_t time; /* UNIX seconds */
-    int depth;    /* intermediate certificates at the most; CHAIN_DEPTH_DEFAULT */
+    int64_t time;      /* UNIX seconds */
+    int64_t crl_grace; /* seconds that an expired CRL is still used; 0: none */
+    int depth;         /* intermediate certificates at the most; CHAIN_DEPTH_DEFAULT */
     enum chain_purpose purpose;
     enum chain_revocation revocation;
     enum chain_policy policy;

@@ -75,6 +75,7 @@ struct verdict {
     uint64_t unanswered; /* a bit for each depth of the path, whose signatures and dates are good: an OCSP
                             answer about this certificate would count and is not there */
     bool status_unknown; /* rejected only because nothing says whether a certificate is revoked */
+    bool stale_crl;      /* an expired CRL was used within chain_request.crl_grace; there is a note about it */
     bool staple_pending; /* the verdict leans on a stapled response that is still to come */
     uint16_t passed[VERDICT_DEPTHS_MAX]; /* for verdict_passed() */
     STACK_OF(X509) * path; /* the path used (leaf first), as far as it was built; may be NULL; verdict_free() */

@@ -104,6 +104,19 @@ static void pass_link(struct verdict *verdict, X509_STORE_CTX *ctx)
         verdict_pass(verdict, VERDICT_SIGNATURE, depth, depth);
 }
 
+/* The operator has decided that an expired CRL is better than none for a while. */
+static bool is_in_grace(const struct finding *finding, X509_STORE_CTX *ctx)
+{
+    const X509_CRL *current = X509_STORE_CTX_get0_current_crl(ctx);
+    const X509_CRL *crl = current != NULL ? current : finding->crl;
+    int64_t end;
+
+    if (finding->request->crl_grace <= 0 || X509_STORE_CTX_get_error(ctx) != X509_V_ERR_CRL_HAS_EXPIRED || crl == NULL)
+        return false;
+    end = verdict_seconds(X509_CRL_get0_nextUpdate(crl));
+    return end > 0 && finding->request->time - end <= finding->request->crl_grace;
+}
+
 /* There is no CRL that answers; true when the verdict need not fail for that. */
 static bool is_tolerated_status(struct finding *finding, X509_STORE_CTX *ctx)
 {
@@ -111,6 +124,11 @@ static bool is_tolerated_status(struct finding *finding, X509_STORE_CTX *ctx)
     int depth = of_crl_issuer ? -1 : X509_STORE_CTX_get_error_depth(ctx);
     bool tolerated;
 
+    if (!revocation_is_settled(finding, depth) && is_in_grace(finding, ctx)) {
+        finding->verdict->stale_crl = true;
+        finding_from_context(finding, ctx, true);
+        return true;
+    }
     if (depth >= 0 && depth < VERDICT_DEPTHS_MAX)
         finding->revocation.uncovered |= UINT64_C(1) << depth;
     if (revocation_is_settled(finding, depth))

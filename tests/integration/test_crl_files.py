@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+# labels: smoke
+"""Changed CRL, trust and certificate files are picked up while connections go on; what is worse than what is in use is
+not taken."""
+
+import os
+import shutil
+import threading
+
+from harness import Failure, EchoServer, check, connect, exchange, host_port, main, refused, scenario
+from harness.revocation import Authority, Certificate, put
+
+BIG = 200_000
+
+
+class Place:
+    """A gateway with CRLs in a folder of its own, and an agent with one tunnel per identity."""
+
+    def __init__(self, t, identities=("client",), **options):
+        self.root, self.intermediate = Authority(t.pki, "root"), Authority(t.pki, "intermediate")
+        self.folder = t.folder / "crls"
+        self.folder.mkdir()
+        put(self.folder / "root.crl", self.root.crl(number=1))
+        put(self.folder / "intermediate.crl", self.intermediate.crl(number=1))
+        options.setdefault("client_crl", [str(self.folder)])
+        self.echo = EchoServer(t)
+        self.gateway = t.gateway(t.front("front", self.echo.text, **options))
+        there = host_port(self.gateway.address("front"))
+        self.agent = t.agent(*(t.token.identity(name) for name in identities),
+                             *(t.tunnel(name, there, identity=name) for name in identities))
+
+    def address(self, name="client"):
+        return self.agent.address(name)
+
+    def works(self, name="client"):
+        check(exchange(self.address(name), b"hello\n") == b"hello\n", f"{name} is not served")
+
+    def change(self, name, data, line):
+        """Replace the file, wait for the line."""
+        mark = self.gateway.mark()
+        put(self.folder / name, data)
+        self.gateway.wait_line(line, after=mark)
+        return mark
+
+
+def serial(t, name):
+    return Certificate(t.pki / f"{name}-cert.pem").serial
+
+
+def says(client, text):
+    client.sendall(text)
+    return client.recv(1000) == text
+
+
+@scenario
+def a_new_crl_counts_for_the_next_handshake(t):
+    place = Place(t, ("client", "good"))
+    place.works()
+    with connect(place.address()) as old:
+        check(says(old, b"before\n"), "does not work at all")
+        mark = place.change("intermediate.crl", place.intermediate.crl([serial(t, "client")], number=2, since=-30),
+                            r"crl loaded\b.*number=02\b.*entries=1\b.*checked=false")
+        check(refused(place.address()), "a revoked client is served")
+        place.gateway.wait_line(r"result=refused\b.*revoked since", after=mark)
+        place.works("good")
+        check(says(old, b"after\n"), "the established connection was cut")
+
+
+@scenario
+def a_revocation_closes_connections_if_asked_to(t):
+    place = Place(t, ("client", "good"), close_on_revocation=True)
+    with connect(place.address()) as old, connect(place.address("good")) as other:
+        check(says(old, b"before\n") and says(other, b"before\n"), "does not work at all")
+        mark = place.change("intermediate.crl", place.intermediate.crl([serial(t, "client")], number=2, since=-30),
+                            r"crl loaded\b.*number=02")
+        place.gateway.wait_line(r"connection ended.*CN=client\b.*result=revoked\b.*depth 0.*revoked by CRL", after=mark)
+        try:
+            check(old.recv(10) == b"", "the connection goes on")
+        except ConnectionResetError:
+            pass
+        check(says(other, b"after\n"), "the wrong connection was cut")
+        mark = place.change("root.crl", place.root.crl([Certificate(t.pki / "intermediate.pem").serial], number=2,
+                                                       since=-30), r"crl loaded\b.*number=02")
+        place.gateway.wait_line(r"connection ended.*CN=good\b.*result=revoked\b.*depth 1", after=mark)
+
+
+@scenario
+def what_is_worse_is_not_taken(t):
+    """Old, forged, cut off, empty: each is named in the log, and what is in use stays."""
+    place = Place(t, client_trust=str(t.pki / "ca-chain.pem"))
+    good = place.intermediate.crl([serial(t, "revoked")], number=5, since=-30)
+    place.change("intermediate.crl", good, r"crl loaded\b.*number=05\b.*checked=true")
+    place.change("intermediate.crl", place.intermediate.crl(number=4, since=-40), r"crl refused\b.*thisUpdate")
+    place.change("intermediate.crl", place.intermediate.crl(number=4, since=-20), r"crl refused\b.*CRL number")
+    forger = Authority(t.pki, "intermediate", key="other-ca.key")
+    place.change("intermediate.crl", forger.crl(number=9, since=-10), r"crl refused\b.*signature is not its issuer's")
+    place.change("intermediate.crl", good[:-7], r"crl not loaded: what is in use stays\b.*intermediate.crl")
+    place.change("intermediate.crl", b"", r"crl not loaded: what is in use stays\b.*no CRL in it")
+    place.works()
+    place.change("intermediate.crl", place.intermediate.crl([serial(t, "client")], number=6, since=-10),
+                 r"crl loaded\b.*number=06")
+    check(refused(place.address()), "a revoked client is served")
+
+
+@scenario
+def a_large_list_is_loaded_while_connections_are_made(t):
+    place = Place(t, ("client", "good"))
+    place.works("good")
+    wrong, made, stop = [], [], threading.Event()
+
+    def keep_calling():
+        while not stop.is_set():
+            try:
+                answer = exchange(place.address("good"), b"hello\n")
+            except (OSError, Failure) as problem:
+                answer = problem
+            (made if answer == b"hello\n" else wrong).append(answer)
+
+    callers = [threading.Thread(target=keep_calling) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    try:
+        place.change("intermediate.crl",
+                     place.intermediate.crl([*range(1000, 1000 + BIG - 1), serial(t, "client")], number=2, since=-30),
+                     rf"crl loaded\b.*number=02\b.*entries={BIG}")
+        check(refused(place.address()), "a revoked client is served")
+    finally:
+        stop.set()
+        for caller in callers:
+            caller.join()
+    check(made and not wrong, f"{len(made)} connections were good, {len(wrong)} were not: {wrong[:3]}")
+    place.works("good")
+
+
+@scenario
+def a_delta_counts(t):
+    """A delta that appears beside its base revokes; an older one is refused."""
+    place = Place(t, ("client", "good"))
+    place.works()
+    place.change("delta.crl", place.intermediate.crl([serial(t, "client")], number=3, base=1, since=-30),
+                 r"crl loaded\b.*number=03\b.*delta=true")
+    check(refused(place.address()), "a client that the delta revokes is served")
+    place.works("good")
+    place.change("delta.crl", place.intermediate.crl(number=2, base=1, since=-40), r"crl refused\b.*thisUpdate")
+    check(refused(place.address()), "the refused delta counts")
+
+
+@scenario
+def an_expired_crl_is_used_within_its_grace(t):
+    place = Place(t, crl_grace="1h")
+    place.change("intermediate.crl", place.intermediate.crl(number=2, since=-30, until=-1), r"crl loaded\b.*number=02")
+    place.works()
+    place.gateway.wait_line(r"an expired crl was used within crl-grace\b.*uses=1\b")
+    place.change("intermediate.crl", place.intermediate.crl([serial(t, "client")], number=3, since=-20, until=-1),
+                 r"crl loaded\b.*number=03")
+    check(refused(place.address()), "a revoked client is served")
+    place.gateway.wait_line(r"result=refused\b.*revoked since")
+
+
+@scenario
+def without_grace_an_expired_crl_refuses(t):
+    place = Place(t)
+    place.change("intermediate.crl", place.intermediate.crl(number=2, since=-30, until=-1), r"crl loaded\b.*number=02")
+    check(refused(place.address()), "an expired CRL counts")
+    place.gateway.wait_line(r"result=refused\b.*has expired, its nextUpdate was")
+
+
+@scenario
+def trust_and_certificate_files_are_loaded_again(t):
+    """By a new network process, as a reload does it; a broken file leaves the running one alone."""
+    trust, chain, key = (t.folder / name for name in ("trust.pem", "server.pem", "server.key"))
+    shutil.copy(t.pki / "root.pem", trust)
+    shutil.copy(t.pki / "server.pem", chain)
+    shutil.copy(t.pki / "server.key", key)
+    sockets = t.folder / "gateway.sock"
+    echo = EchoServer(t)
+    gateway = t.gateway(t.front("front", echo.text, listen=f"unix:{sockets}", client_trust=str(trust),
+                                certificate=str(chain), key=str(key)))
+    gateway.address("front")
+    agent = t.agent(t.token.identity("client"), t.tunnel("client", f"unix:{sockets}", identity="client"))
+    with connect(agent.address("client")) as old:
+        check(says(old, b"before\n"), "does not work at all")
+        mark = gateway.mark()
+        put(chain, b"-----BEGIN CERTIFICATE-----\nbroken")
+        gateway.wait_line(r"a file has changed\b.*server.pem", after=mark)
+        gateway.wait_line(r"not reloaded: the running configuration stays", after=mark)
+        check(exchange(agent.address("client"), b"still\n") == b"still\n", "the broken file counts")
+        mark = gateway.mark()
+        put(chain, (t.pki / "server.pem").read_bytes())
+        gateway.wait_line(r" reloaded\b", after=mark)
+        mark = gateway.mark()
+        put(trust, (t.pki / "other-ca.pem").read_bytes())
+        gateway.wait_line(r" reloaded\b", after=mark)
+        check(refused(agent.address("client")), "the changed trust is not used")
+        gateway.wait_line(r"result=refused\b", after=mark)
+        check(says(old, b"after\n"), "the established connection was cut")
+
+
+@scenario
+def an_edited_configuration_waits_for_its_reload(t):
+    """A file that changes brings its own change and no other."""
+    place = Place(t, client_trust=str(shutil.copy(t.pki / "root.pem", t.folder / "trust.pem")))
+    config = place.gateway.argv[-1]
+    with open(config, encoding="utf-8") as file:
+        text = file.read()
+    with open(config, "w", encoding="utf-8") as file:
+        file.write(text + "this is nonsense\n")
+    mark = place.gateway.mark()
+    os.utime(t.folder / "trust.pem")
+    place.gateway.wait_line(r" reloaded\b", after=mark)
+    place.gateway.address("front")
+
+
+if __name__ == "__main__":
+    main()
