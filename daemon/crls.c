@@ -404,11 +404,14 @@ static void *run(void *arg)
     return NULL;
 }
 
-result crls_start(struct crls *crls, struct error *err)
+/* With the first work: a daemon whose CRLs never change has no thread for them. */
+static result start_thread(struct crls *crls, struct error *err)
 {
     sigset_t all, before;
     int r;
 
+    if (crls->started)
+        return ERROR_NONE;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_BLOCK, &all, &before);
     r = pthread_create(&crls->thread, NULL, run, crls);
@@ -424,13 +427,20 @@ static result enqueue(struct crls *crls, const struct crls_offer *offer, uint8_t
 {
     struct job *job = calloc(1, sizeof(*job));
     char *source = strdup(offer->source);
+    result r = ERROR_NONE;
     bool room;
 
-    if (job == NULL || source == NULL || crls->stores[offer->service] == NULL) {
+    if (job == NULL || source == NULL)
+        r = error_set(err, ERROR_INTERNAL, "out of memory");
+    else if (crls->stores[offer->service] == NULL)
+        r = error_set(err, ERROR_INTERNAL, "this service has no CRLs");
+    else
+        r = start_thread(crls, err);
+    if (r != ERROR_NONE) {
         free(job);
         free(source);
         free(data);
-        return error_set(err, ERROR_INTERNAL, "out of memory");
+        return r;
     }
     *job = (struct job){.crls = crls,
                         .service = offer->service,

@@ -73,14 +73,11 @@ struct crls_offer {
 /* Trust and stores of every service; no thread yet. NULL with *err set (FILE:LINE in front). */
 MUST_USE struct crls *crls_new(const struct crls_config *config, struct error *err);
 
-/* Load the files of every service. Blocks; before crls_start(). Errors have FILE:LINE in front. */
+/* Load the files of every service. Blocks; before anything is offered. Errors have FILE:LINE in front. */
 MUST_USE result crls_load(struct crls *crls, struct error *err);
 
 /* The snapshot of a service as crls_load() has made it; borrowed; NULL: the service has no source of CRLs. */
 struct crl_snapshot *crls_first(const struct crls *crls, size_t service);
-
-/* Start the thread. */
-MUST_USE result crls_start(struct crls *crls, struct error *err);
 
 /* Have a file decoded that has changed: `fd` is read to its end and stays the caller's. Problems are logged. */
 void crls_take_file(struct crls *crls, size_t service, const char *path, int fd);

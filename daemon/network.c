@@ -271,8 +271,6 @@ static result prepare(struct network *network, struct error *err)
     for (unsigned i = 0; i < network->n_made && r == ERROR_NONE; i++)
         r = worker_start(network->workers[i], err);
     if (r == ERROR_NONE)
-        r = crls_start(network->crls, err);
-    if (r == ERROR_NONE)
         send_to_supervisor(network, &(struct channel_message){.kind = CHANNEL_READY});
     return r;
 }
