@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import subprocess
+import tempfile
 import threading
 
 CURVES = {"p256": "EC:prime256v1", "p384": "EC:secp384r1", "p521": "EC:secp521r1", "ed25519": "EC:edwards25519"}
@@ -78,7 +79,6 @@ class Tool:
 
     def store_certificate(self, label, key_id, certificate):
         """A PEM certificate goes onto the token."""
-        raw = f"{certificate}.{label}.der"
-        run("openssl", "x509", "-in", certificate, "-outform", "DER", "-out", raw)
-        self("--write-object", raw, "--type", "cert", "--label", label, "--id", key_id, login=True)
-        os.unlink(raw)
+        with tempfile.NamedTemporaryFile() as raw:
+            run("openssl", "x509", "-in", certificate, "-outform", "DER", "-out", raw.name)
+            self("--write-object", raw.name, "--type", "cert", "--label", label, "--id", key_id, login=True)

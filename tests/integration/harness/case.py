@@ -36,8 +36,24 @@ def check(condition, text):
         raise Failure(text)
 
 
-class Token:
+class Holder:
+    """A token as configurations and command lines name it: `module`, `environment` (a dictionary), `pin_file`, `pin`."""
+
+    def uri(self, label):
+        return f"pkcs11:token=demo;object={label}"
+
+    def identity(self, name, label=None, **options):
+        """An identity block of a configuration. Options replace or, with None, remove the usual ones."""
+        values = {"uri": self.uri(label or name), "module": self.module, "pin-source": f"file:{self.pin_file}",
+                  "module-environment": [f"{key}={value}" for key, value in self.environment.items()]}
+        values.update({key.replace("_", "-"): value for key, value in options.items()})
+        return block("identity", name, values)
+
+
+class Token(Holder):
     """A private copy of the fixture's SoftHSM token and its PIN; with `module`, seen through the fault module."""
+
+    kinds = ("rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521", "ed25519")
 
     def __init__(self, pki, folder, module=None):
         self.folder = folder
@@ -54,16 +70,6 @@ class Token:
         if module:
             self.faults = Faults(folder)
             self.environment.update(self.faults.environment())
-
-    def uri(self, label):
-        return f"pkcs11:token=demo;object={label}"
-
-    def identity(self, name, label=None, **options):
-        """An identity block of a configuration. Options replace or, with None, remove the usual ones."""
-        values = {"uri": self.uri(label or name), "module": self.module, "pin-source": f"file:{self.pin_file}",
-                  "module-environment": [f"{key}={value}" for key, value in self.environment.items()]}
-        values.update({key.replace("_", "-"): value for key, value in options.items()})
-        return block("identity", name, values)
 
 
 def block(kind, name, values):
