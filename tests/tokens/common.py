@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 for path in (HERE.parent.parent / "softhsm-conf", HERE.parent / "integration"):
@@ -24,6 +25,13 @@ PR_SET_PDEATHSIG = 1
 def die_with_parent():
     """Between fork and exec: a test that is killed leaves no daemon behind."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+class First(Process):
+    """A program that is the first of a process namespace, behind unshare, which ignores SIGTERM."""
+
+    def stop(self, number=signal.SIGKILL, **options):  # pylint: disable=arguments-differ
+        return super().stop(number, **options)
 
 
 class Foreign(Holder):
@@ -83,6 +91,15 @@ class Foreign(Holder):
         tool.store_certificate("intermediate", "7f", self.pki / "intermediate.pem")
 
 
+def wait(process, condition):
+    """Until condition() is true; a daemon that neither says that it is ready nor ends is given up."""
+    limit = time.monotonic() + deadline()
+    while not condition():
+        if not process.running() or time.monotonic() > limit:
+            raise Failure(f"{process.name} does not start: {process.tail()}")
+        time.sleep(0.01)  # lint: between two looks
+
+
 def command(family, words):
     """NAME.py FOLDER PKI [COMMAND...]: make the token and run the command (default: a shell) with its environment."""
     if len(words) < 3 or words[1].startswith("-"):
@@ -91,9 +108,9 @@ def command(family, words):
         sys.exit(family.missing())
     daemons = []
 
-    def start(argv, **options):
+    def start(argv, kind=Process, **options):
         log = pathlib.Path(words[1]) / f"{len(daemons)}-{pathlib.Path(str(argv[0])).name}.log"
-        daemons.append(Process(argv, log, **options))
+        daemons.append(kind(argv, log, **options))
         return daemons[-1]
 
     token = family(words[1], words[2], start)
@@ -109,4 +126,4 @@ def command(family, words):
     sys.exit(status)
 
 
-__all__ = ["Failure", "Foreign", "LIBRARIES", "Tool", "command", "deadline", "run"]
+__all__ = ["Failure", "First", "Foreign", "HERE", "LIBRARIES", "Tool", "command", "run", "wait"]

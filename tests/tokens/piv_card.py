@@ -1,22 +1,26 @@
 #!/usr/bin/env python3
-"""A PIV card (NIST SP 800-73-4) in software, for vpcd, the virtual reader of pcscd: piv_card.py PORT FOLDER.
+"""A PIV card (NIST SP 800-73-4) in software, for vpcd, the virtual reader of pcscd: piv_card.py PORT FOLDER, in the network
+namespace of that pcscd.
 
 FOLDER holds `pin` (six to eight digits) and for each slot that is used (9a, 9c) SLOT.key and SLOT.pem, a key and its
 certificate. What is asked for on standard input is done, and said on standard output, one line each:
 
-    insert [FOLDER]   put the card (or another one) into the reader; the program begins without one
+    insert [FOLDER]   put the card (or another one) into the reader; the program begins without one. `inserted` is said
+                      when pcscd has noticed
     pull              take it out: whatever is under way ends
     slow MS           each signature takes that much longer
     tries             say how many tries of the PIN are left
     reset             all tries again, as with the PUK
 
-Events are said too: `verify ok`, `verify wrong, N left`, `signed SLOT`, `PIN missing for SLOT`. Slot 9C wants the PIN right
+Events are said too: `verify ok`, `verify wrong, N left`, `signing SLOT`, `signed SLOT`, `PIN missing for SLOT`. Slot 9C wants the PIN right
 before each signature (SP 800-73-4 part 1, table 4b), the others once.
 """
 
+import fcntl
 import hashlib
 import pathlib
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -27,6 +31,8 @@ ATR = bytes.fromhex("3b800181")
 TRIES = 3
 FASC_N = bytes.fromhex("d4e739da739ced39ce739da1685a1082108ce73984108000ff")  # none: agency 9999
 CHUID, DISCOVERY, CERTIFICATES = "5fc102", "7e", {"5fc105": "9a", "5fc10a": "9c"}
+SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 0x1, 0x40
+RSA_2048 = 0x07  # SP 800-78-4 table 6-2; the other algorithms are curves here
 POWER_OFF, POWER_ON, RESET, GET_ATR = 0, 1, 2, 4  # vpcd's orders of one byte
 OK, MORE = 0x9000, 0x6100
 WRONG_PIN, BLOCKED, NOT_ALLOWED, NOT_FOUND, BAD_DATA, BAD_REFERENCE, UNKNOWN = \
@@ -135,9 +141,11 @@ class Card:
         what = parse(parse(body).get(0x7C, b"")).get(0x81)
         if not what:
             return b"", BAD_DATA
+        say(f"signing {slot}")
         time.sleep(self.delay)  # lint: this card is slow because the test says so
-        raw = ["-pkeyopt", "rsa_padding_mode:none"] if head[2] in (0x05, 0x06, 0x07) else []
-        signature = openssl("pkeyutl", "-sign", "-inkey", path, *raw, input=what)
+        # RSA's private operation on a padded block is what openssl calls decryption without padding.
+        how = ["-decrypt", "-pkeyopt", "rsa_padding_mode:none"] if head[2] == RSA_2048 else ["-sign"]
+        signature = openssl("pkeyutl", *how, "-inkey", path, input=what)
         say(f"signed {slot}")
         return tlv("7c", tlv("82", signature)), OK
 
@@ -154,9 +162,18 @@ class Reader:
         self.socket = None
 
     def insert(self, card):
-        self.socket = socket.create_connection(("127.0.0.1", self.port))
+        self.socket = self.connect()
         threading.Thread(target=self.serve, args=(self.socket, card), daemon=True).start()
-        say("inserted")
+
+    def connect(self):
+        limit = time.monotonic() + 20
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", self.port))
+            except ConnectionRefusedError:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.02)  # lint: pcscd does not say when its reader listens
 
     def pull(self):
         if self.socket:
@@ -166,6 +183,7 @@ class Reader:
 
     def serve(self, connection, card):
         """Messages are two bytes of length and the rest."""
+        seen = False
         try:
             with connection, connection.makefile("rb") as stream:
                 # vpcd sends length and message one by one, and the kernel would acknowledge the first after 40 ms.
@@ -174,6 +192,9 @@ class Reader:
                     message = stream.read(int.from_bytes(head, "big"))
                     if len(message) == 1 and message[0] in (POWER_OFF, POWER_ON, RESET):
                         card.power_on()
+                        if message[0] == POWER_ON and not seen:
+                            seen = True
+                            say("inserted")
                         continue
                     answer = ATR if message == bytes([GET_ATR]) else card.process(message)
                     connection.sendall(len(answer).to_bytes(2, "big") + answer)
@@ -181,7 +202,14 @@ class Reader:
             pass  # pulled
 
 
+def loopback_up():
+    """A new network namespace has its loopback interface down."""
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP | IFF_RUNNING))
+
+
 def main():
+    loopback_up()
     reader, card = Reader(int(sys.argv[1])), Card(sys.argv[2])
     say("card is made")
     for line in sys.stdin:

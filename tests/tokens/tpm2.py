@@ -4,10 +4,9 @@
 import pathlib
 import socket
 import sys
-import time
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent))
-from common import LIBRARIES, Failure, Foreign, Tool, command, deadline, run  # noqa: E402  pylint: disable=wrong-import-position
+from common import LIBRARIES, Failure, Foreign, Tool, command, run, wait  # noqa: E402  pylint: disable=wrong-import-position
 
 ALGORITHMS = {"rsa2048": "rsa2048", "rsa3072": "rsa3072", "p256": "ecc256", "p384": "ecc384", "always": "ecc256"}
 BUS = """<busconfig><type>session</type><listen>unix:path={}</listen><auth>EXTERNAL</auth><policy context="default">
@@ -77,15 +76,6 @@ class Tpm2(Foreign):
     def broker_is_on_the_bus(self):
         return "true" in run("dbus-send", "--session", "--print-reply", "--dest=org.freedesktop.DBus", "/",
                              "org.freedesktop.DBus.NameHasOwner", "string:com.intel.tss2.Tabrmd", **self.environment)
-
-
-def wait(process, condition):
-    """Until it is true; a daemon that neither says that it is ready nor ends is given up."""
-    limit = time.monotonic() + deadline()
-    while not condition():
-        if not process.running() or time.monotonic() > limit:
-            raise Failure(f"{process.name} does not start: {process.tail()}")
-        time.sleep(0.01)  # lint: between two looks
 
 
 def free_pair():

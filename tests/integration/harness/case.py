@@ -42,9 +42,14 @@ class Holder:
     def uri(self, label):
         return f"pkcs11:token=demo;object={label}"
 
+    def certificate(self, label):  # pylint: disable=unused-argument
+        """The file with the key's certificate chain; None: it is on the token."""
+        return None
+
     def identity(self, name, label=None, **options):
         """An identity block of a configuration. Options replace or, with None, remove the usual ones."""
         values = {"uri": self.uri(label or name), "module": self.module, "pin-source": f"file:{self.pin_file}",
+                  "certificate": self.certificate(label or name),
                   "module-environment": [f"{key}={value}" for key, value in self.environment.items()]}
         values.update({key.replace("_", "-"): value for key, value in options.items()})
         return block("identity", name, values)
@@ -223,6 +228,8 @@ class Case:
         token = token or self.token
         identity = ["--identity", token.uri(label), "--module", token.module, "--pin-source",
                     f"file:{token.pin_file}"] if label else []
+        if label and token.certificate(label):
+            identity += ["--cert", token.certificate(label)]
         lists = [word for path in (self.crls() if crls is None else crls) for word in ("--crl", path)]
         return self.run("tokentls", "connect", "--trust", self.pki / "root.pem", *lists, "--server-name", name,
                         *identity, *more, host_port(address), input=data,

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 import sys
 
 from harness.case import Skip
@@ -17,6 +18,27 @@ def given(t, family, **options):
     if reason:
         raise Skip(reason)
     t.counter += 1
+    os.environ["TOKENTLS_LIB"] = str(t.bin.parent / "lib")
     token = family(t.folder / f"{t.counter:02}-{family.__name__.lower()}", t.pki, t.start, **options)
     token.make()
     return token
+
+
+def needs_namespaces(*kinds):
+    """Skip the scenario where namespaces of these kinds (options of unshare) cannot be made."""
+    done = subprocess.run(["unshare", *kinds, "true"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        raise Skip(f"unshare {' '.join(kinds)}: {done.stdout.decode().strip()}")
+
+
+def enter_namespaces(*kinds):
+    """Go on in namespaces of this program's own, where root can make them; scenarios look with in_namespaces()."""
+    if os.geteuid() != 0 or in_namespaces():
+        return
+    if subprocess.run(["unshare", *kinds, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+        os.environ["TOKENTLS_NAMESPACES"] = "own"
+        os.execvp("unshare", ["unshare", *kinds, sys.executable, "-B", *sys.argv])
+
+
+def in_namespaces():
+    return os.environ.get("TOKENTLS_NAMESPACES") == "own"
