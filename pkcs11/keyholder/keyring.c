@@ -228,6 +228,11 @@ void keyring_look(struct keyring *keyring)
     }
 }
 
+bool keyring_was_ready(const struct keyring *keyring)
+{
+    return keyring->looked && keyring->last == TOKEN_READY;
+}
+
 result keyring_order(struct keyring *keyring, enum keyholder_order order, struct error *err)
 {
     return keyring->config.ops->order(keyring->config.token, order, err);

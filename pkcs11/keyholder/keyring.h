@@ -96,6 +96,9 @@ MUST_USE result keyring_check(const struct keyring *keyring, const struct keyrin
 /* Why this key cannot be used now, or ERROR_NONE. Part of keyring_check(). */
 MUST_USE result keyring_usable(const struct keyring *keyring, uint32_t key, struct error *err);
 
+/* True when the last look has found the token ready. The looking thread only. */
+bool keyring_was_ready(const struct keyring *keyring);
+
 /* True when each signature of this key may wait for a person: it has no sign-timeout then. */
 bool keyring_always_authenticates(const struct keyring *keyring, uint32_t key);
 

@@ -23,6 +23,10 @@
 /* One look at the token, login included, that takes longer is a hang: the slowest cards need a few seconds. */
 #define LOOK_TIMEOUT_MS 60000
 
+/* The same while the token is ready: a few questions, at most a login. OpenSC is known to hang there for ever after a
+ * card was pulled during a signature. */
+#define LOOK_READY_TIMEOUT_MS 10000
+
 /* For threads that are still inside the module when the work is over. */
 #define END_WAIT_MS 2000
 
@@ -148,6 +152,7 @@ static int serve(const struct keyholder_config *config, int pin_descriptor, stru
         return report_failure(config, err);
     server.keyring.token = backend;
     server.look_timeout_ms = backend_is_interactive(backend) ? 0 : LOOK_TIMEOUT_MS;
+    server.look_ready_timeout_ms = backend_is_interactive(backend) ? 0 : LOOK_READY_TIMEOUT_MS;
     running = server_new(&server, err);
     if (running == NULL) {
         backend_free(backend);

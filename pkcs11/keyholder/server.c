@@ -51,6 +51,7 @@ struct server *server_new(const struct server_config *config, struct error *err)
     server->config = *config;
     signers->sign_timeout_ms = config->sign_timeout_ms;
     signers->look_timeout_ms = config->look_timeout_ms;
+    signers->look_ready_timeout_ms = config->look_ready_timeout_ms;
     signers->poll_ms = config->poll_ms;
     (void)pthread_mutex_init(&signers->lock, NULL);
     signers->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -19,13 +19,14 @@
 #define SERVER_CREDIT 64      /* requests outstanding, of one worker */
 
 struct server_config {
-    struct keyring_config keyring; /* borrowed */
-    int control;                   /* the supervisor's socket; stays the caller's */
-    uint64_t sign_timeout_ms;      /* from the start of a signature; 0: none */
-    uint64_t look_timeout_ms;      /* of one look at the token, login included; 0: none (a person enters the PIN) */
-    uint64_t poll_ms;              /* between two looks; > 0 */
-    size_t queue_max;              /* 0: SERVER_QUEUE_MAX */
-    uint32_t credit;               /* 0: SERVER_CREDIT */
+    struct keyring_config keyring;  /* borrowed */
+    int control;                    /* the supervisor's socket; stays the caller's */
+    uint64_t sign_timeout_ms;       /* from the start of a signature; 0: none */
+    uint64_t look_timeout_ms;       /* of one look at the token, login included; 0: none (a person enters the PIN) */
+    uint64_t look_ready_timeout_ms; /* the same when the look before has found the token ready */
+    uint64_t poll_ms;               /* between two looks; > 0 */
+    size_t queue_max;               /* 0: SERVER_QUEUE_MAX */
+    uint32_t credit;                /* 0: SERVER_CREDIT */
 };
 
 struct server;

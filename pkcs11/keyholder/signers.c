@@ -211,7 +211,9 @@ static void *looker_main(void *arg)
 
         signers->order = KEYHOLDER_ORDER_NONE;
         signers->looking = true;
-        signers->look_limit = clock_deadline(signers->look_timeout_ms);
+        signers->look_may_take =
+            keyring_was_ready(signers->keyring) ? signers->look_ready_timeout_ms : signers->look_timeout_ms;
+        signers->look_limit = clock_deadline(signers->look_may_take);
         signers->look_wanted = false;
         pthread_mutex_unlock(&signers->lock);
         look(signers, order, &outcome);
@@ -322,6 +324,6 @@ bool signers_hang(const struct signers *signers, uint64_t now, char *name, size_
         return false;
     (void)snprintf(name, size, "%s", "");
     (void)error_set(ret, ERROR_TOKEN, "the module has not answered within %llu ms",
-                    (unsigned long long)signers->look_timeout_ms);
+                    (unsigned long long)signers->look_may_take);
     return true;
 }

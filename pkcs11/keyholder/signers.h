@@ -28,7 +28,7 @@ struct signers {
     struct keyring *keyring;
     struct queue *queue;
     uint64_t sign_timeout_ms;
-    uint64_t look_timeout_ms;
+    uint64_t look_timeout_ms, look_ready_timeout_ms;
     uint64_t poll_ms;
     int wake; /* eventfd of the reader: something is to be sent */
 
@@ -42,7 +42,8 @@ struct signers {
     pthread_t looker;
     bool looker_started;
     bool looking;
-    bool look_wanted; /* at once, or as soon as a signature has ended */
+    bool look_wanted;       /* at once, or as soon as a signature has ended */
+    uint64_t look_may_take; /* ms; 0: no limit */
     uint64_t look_limit;
     uint64_t demand_again;              /* CLOCK_MONOTONIC ms: not before */
     enum keyholder_order order;         /* for the looking thread */

@@ -445,6 +445,28 @@ static void test_look_hangs(void **state)
     assert_int_equal(wait_status(), KEYHOLDER_EXIT_HUNG);
 }
 
+/* OpenSC after a card was pulled during a signature: what was ready must not take a minute to be found hung. */
+static void test_look_hangs_when_ready(void **state)
+{
+    struct keyholder_event event;
+
+    (void)state;
+    run.config.look_timeout_ms = 3600000;
+    run.config.look_ready_timeout_ms = 20;
+    start();
+    next_event(&event);
+    assert_int_equal(event.state, TOKEN_READY);
+    pthread_mutex_lock(&fake.lock);
+    fake.look_blocks = true;
+    pthread_mutex_unlock(&fake.lock);
+    do
+        next_event(&event);
+    while (event.kind == KEYHOLDER_EVENT_STATE);
+    assert_int_equal(event.kind, KEYHOLDER_EVENT_HUNG);
+    assert_non_null(strstr(event.text, "within 20 ms"));
+    assert_int_equal(wait_status(), KEYHOLDER_EXIT_HUNG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -464,6 +486,7 @@ int main(void)
         CASE(test_orders),
         CASE(test_hang),
         CASE(test_look_hangs),
+        CASE(test_look_hangs_when_ready),
     };
 
     RUN_TESTS(tests);

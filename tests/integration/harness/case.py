@@ -176,8 +176,8 @@ class Case:
     def config(self, kind, *blocks, **settings):
         """Write KIND.conf from blocks and top-level settings; state-directory is given."""
         self.counter += 1
-        settings.setdefault("state-directory", str(self.state()))
-        lines = [f"{key.replace('_', '-')} = {literal(value)}" for key, value in settings.items() if value is not None]
+        settings = {"state-directory": str(self.state()), **{key.replace("_", "-"): settings[key] for key in settings}}
+        lines = [f"{key} = {literal(value)}" for key, value in settings.items() if value is not None]
         return self.file(f"{self.counter:02}-{kind}.conf", "\n".join(lines) + "\n" + "\n".join(blocks))
 
     def daemon(self, name, config, **options):
