@@ -20,6 +20,11 @@ MODULE = "/usr/lib/softhsm/libsofthsm2.so"
 SANITIZER = re.compile(r"(ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:)")
 
 
+# As scripts/stages.py sets them, for scenarios that are run by hand: tpm2-pkcs11 is to look for no TPM of this machine.
+for _name, _value in (("STORE", "/nonexistent"), ("BACKEND", "esysdb"), ("LOG_LEVEL", "0")):
+    os.environ.setdefault(f"TPM2_PKCS11_{_name}", _value)
+
+
 class Skip(Exception):
     """Cannot be tried here; the text says why."""
 
