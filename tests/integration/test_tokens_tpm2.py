@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# labels: release
 # timeout: 240
 """A TPM through tpm2-pkcs11 (on swtpm): its keys in every client authentication it can do."""
 
