@@ -1,8 +1,8 @@
 #include "gateway/allow_value.h"
 
+#include "base/distinguished_name.h"
 #include "base/text.h"
 #include "gateway/allow_pattern.h"
-#include "gateway/distinguished_name.h"
 
 #include <openssl/asn1.h>
 #include <openssl/err.h>

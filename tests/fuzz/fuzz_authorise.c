@@ -1,6 +1,6 @@
 /* Allow rules over arbitrary certificates, and distinguished names of the configuration. */
 #include "gateway/authorise.h"
-#include "gateway/distinguished_name.h"
+#include "base/distinguished_name.h"
 
 #include <openssl/err.h>
 #include <openssl/x509.h>

@@ -8,7 +8,7 @@
 #include "gateway/authorise.h"
 
 #include "base/text.h"
-#include "gateway/distinguished_name.h"
+#include "base/distinguished_name.h"
 
 #include <openssl/evp.h>
 #include <openssl/sha.h>

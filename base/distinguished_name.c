@@ -1,4 +1,4 @@
-#include "gateway/distinguished_name.h"
+#include "base/distinguished_name.h"
 
 #include "base/text.h"
 

@@ -1,6 +1,6 @@
-/* Distinguished names as the configuration writes them. Any thread. */
-#ifndef TOKENTLS_GATEWAY_DISTINGUISHED_NAME_H
-#define TOKENTLS_GATEWAY_DISTINGUISHED_NAME_H
+/* Distinguished names as configurations and command lines write them. Any thread. */
+#ifndef TOKENTLS_BASE_DISTINGUISHED_NAME_H
+#define TOKENTLS_BASE_DISTINGUISHED_NAME_H
 
 #include "base/error.h"
 
