@@ -18,6 +18,9 @@ struct command {
 };
 
 extern const struct command cmd_connect_command;
+extern const struct command cmd_enroll_command;
+extern const struct command cmd_import_command;
+extern const struct command cmd_init_token_command;
 extern const struct command cmd_list_command;
 extern const struct command cmd_lock_command;
 extern const struct command cmd_probe_command;

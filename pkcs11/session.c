@@ -16,6 +16,7 @@ struct session_pool {
     bool bound;
     bool close_all; /* of an earlier generation on this slot, before the next one is opened */
     bool logged_in;
+    bool writable; /* what is opened from here on may change the token */
     unsigned limit;
     unsigned busy;  /* checked out, of this generation */
     unsigned stale; /* checked out, of an earlier one */
@@ -44,6 +45,11 @@ err0:
     free(pool);
     (void)error_set(err, ERROR_INTERNAL, "out of memory");
     return NULL;
+}
+
+void session_pool_set_writable(struct session_pool *pool)
+{
+    pool->writable = true;
 }
 
 void session_pool_free(struct session_pool *pool)
@@ -163,7 +169,8 @@ static CK_RV open_session(struct session_pool *pool, CK_SESSION_HANDLE *ret)
         (void)MODULE_CALL(pool->module, C_CloseAllSessions, pool->slot);
         pool->close_all = false;
     }
-    rv = MODULE_CALL(pool->module, C_OpenSession, pool->slot, CKF_SERIAL_SESSION, NULL, NULL, ret);
+    rv = MODULE_CALL(pool->module, C_OpenSession, pool->slot,
+                     CKF_SERIAL_SESSION | (pool->writable ? CKF_RW_SESSION : 0), NULL, NULL, ret);
     /* Other programs may hold the rest: live with what there is. */
     if (rv == CKR_SESSION_COUNT && pool->busy > 0)
         pool->limit = pool->busy;

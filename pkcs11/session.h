@@ -1,6 +1,7 @@
 /*
- * A bounded pool of read-only sessions on one slot. A generation is the time between two losses (removal, reset,
- * C_CloseAllSessions behind our back): login and object handles belong to it and end with it. Any thread.
+ * A bounded pool of sessions on one slot, read-only unless told otherwise. A generation is the time between two losses
+ * (removal, reset, C_CloseAllSessions behind our back): login and object handles belong to it and end with it. Any
+ * thread.
  */
 #ifndef TOKENTLS_PKCS11_SESSION_H
 #define TOKENTLS_PKCS11_SESSION_H
@@ -26,6 +27,9 @@ struct session {
 
 /* An empty pool without a slot; NULL with *err set when memory is exhausted. */
 MUST_USE struct session_pool *session_pool_new(struct error *err);
+
+/* Open sessions that may change the token, for provisioning. Before the first check-out. */
+void session_pool_set_writable(struct session_pool *pool);
 
 /* Closes what is idle; all sessions must have been checked in. NULL is allowed. */
 void session_pool_free(struct session_pool *pool);

@@ -110,6 +110,8 @@ static struct token *allocate(const struct token_config *config, struct error *e
     token->waiting_arg = config->waiting_arg;
     token->sessions = config->sessions;
     token->require_hardware = config->require_hardware;
+    if (config->writable)
+        session_pool_set_writable(token->pool);
     return token;
 }
 

@@ -43,6 +43,7 @@ struct token_config {
     const char *state_directory; /* of the login guard; created if missing; must not be NULL when pin is set */
     unsigned sessions;           /* size of the session pool; 0: from ulMaxSessionCount, at most 8 */
     bool require_hardware;       /* a hardware slot, and keys made there that were never extractable */
+    bool writable;               /* for provisioning: its sessions may change the token */
     const char *unlock_command;  /* what a person types to allow one more login; NULL: "tokentls unlock" */
     const char *identities;      /* whom the PIN is asked for, shown in prompts; NULL: not known */
     uint64_t pin_timeout_ms;     /* longest wait for a person; 0: the default of pkcs11/pin.h */

@@ -28,7 +28,7 @@ static const struct scheme_row {
     bool pss;
     int bits;
     uint16_t scheme;
-    int nid; /* NID_undef: has parameters that are not made here */
+    int nid; /* NID_undef for PSS, whose parameters are explicit */
 } scheme_rows[] = {
     {KEY_TYPE_RSA, false, 256, SCHEME_RSA_PKCS1_SHA256, NID_sha256WithRSAEncryption},
     {KEY_TYPE_RSA, false, 384, SCHEME_RSA_PKCS1_SHA384, NID_sha384WithRSAEncryption},
@@ -170,6 +170,59 @@ static const OSSL_PARAM *settable_ctx_params(void *context, void *provider)
     return params;
 }
 
+/* RSASSA-PSS parameters are explicit (RFC 4055 3.1): hash, MGF1 with it, salt as long as it. */
+static X509_ALGOR *pss_algorithm(int bits)
+{
+    const int hash_nid = bits == 256 ? NID_sha256 : bits == 384 ? NID_sha384 : NID_sha512;
+    RSA_PSS_PARAMS *pss = RSA_PSS_PARAMS_new();
+    X509_ALGOR *algorithm = X509_ALGOR_new(), *hash = X509_ALGOR_new(), *mask = X509_ALGOR_new();
+    ASN1_STRING *encoded_hash = NULL, *encoded = NULL;
+    int good = 0;
+
+    if (pss == NULL || algorithm == NULL || hash == NULL || mask == NULL)
+        goto err0;
+    pss->saltLength = ASN1_INTEGER_new();
+    if (pss->saltLength == NULL || ASN1_INTEGER_set(pss->saltLength, bits / 8) != 1 ||
+        X509_ALGOR_set0(hash, OBJ_nid2obj(hash_nid), V_ASN1_NULL, NULL) != 1 ||
+        ASN1_item_pack(hash, ASN1_ITEM_rptr(X509_ALGOR), &encoded_hash) == NULL)
+        goto err0;
+    if (X509_ALGOR_set0(mask, OBJ_nid2obj(NID_mgf1), V_ASN1_SEQUENCE, encoded_hash) != 1)
+        goto err0;
+    encoded_hash = NULL;
+    pss->hashAlgorithm = hash;
+    pss->maskGenAlgorithm = mask;
+    hash = mask = NULL;
+    if (ASN1_item_pack(pss, ASN1_ITEM_rptr(RSA_PSS_PARAMS), &encoded) == NULL ||
+        X509_ALGOR_set0(algorithm, OBJ_nid2obj(NID_rsassaPss), V_ASN1_SEQUENCE, encoded) != 1)
+        goto err0;
+    encoded = NULL;
+    good = 1;
+err0:
+    ASN1_STRING_free(encoded);
+    ASN1_STRING_free(encoded_hash);
+    X509_ALGOR_free(mask);
+    X509_ALGOR_free(hash);
+    RSA_PSS_PARAMS_free(pss);
+    if (!good) {
+        X509_ALGOR_free(algorithm);
+        algorithm = NULL;
+    }
+    return algorithm;
+}
+
+static X509_ALGOR *plain_algorithm(const struct scheme_row *row)
+{
+    X509_ALGOR *algorithm = X509_ALGOR_new();
+
+    if (algorithm == NULL)
+        return NULL;
+    if (X509_ALGOR_set0(algorithm, OBJ_nid2obj(row->nid), row->type == KEY_TYPE_RSA ? V_ASN1_NULL : V_ASN1_UNDEF,
+                        NULL) == 1)
+        return algorithm;
+    X509_ALGOR_free(algorithm);
+    return NULL;
+}
+
 static int set_algorithm_id(OSSL_PARAM *param, const struct scheme_row *row)
 {
     X509_ALGOR *algorithm;
@@ -177,17 +230,14 @@ static int set_algorithm_id(OSSL_PARAM *param, const struct scheme_row *row)
     int length;
     int good = 0;
 
-    if (row == NULL || row->nid == NID_undef)
+    if (row == NULL)
         return 0;
-    algorithm = X509_ALGOR_new();
+    algorithm = row->pss ? pss_algorithm(row->bits) : plain_algorithm(row);
     if (algorithm == NULL)
         return 0;
-    if (X509_ALGOR_set0(algorithm, OBJ_nid2obj(row->nid), row->type == KEY_TYPE_RSA ? V_ASN1_NULL : V_ASN1_UNDEF,
-                        NULL) == 1) {
-        length = i2d_X509_ALGOR(algorithm, &der);
-        good = length > 0 && OSSL_PARAM_set_octet_string(param, der, (size_t)length);
-        OPENSSL_free(der);
-    }
+    length = i2d_X509_ALGOR(algorithm, &der);
+    good = length > 0 && OSSL_PARAM_set_octet_string(param, der, (size_t)length);
+    OPENSSL_free(der);
     X509_ALGOR_free(algorithm);
     return good;
 }

@@ -90,16 +90,16 @@ bool signer_sign(const struct signer_input *input, uint8_t *out, size_t size, si
 
     if (signer == NULL || signer->cancelled)
         return false;
-    if (ASYNC_get_current_job() == NULL) {
+    if (signer->wait == NULL && ASYNC_get_current_job() == NULL) {
         error_set(&signer->error, ERROR_INTERNAL, "a signature was wanted outside a handshake");
         return false;
     }
     if (!start(signer, input))
         return false;
     while (signer_waits(signer)) {
-        if (ASYNC_pause_job() != 1) {
+        if (signer->wait != NULL ? !signer->wait(signer->arg) : ASYNC_pause_job() != 1) {
             signer_cancel(signer);
-            error_set(&signer->error, ERROR_INTERNAL, "cannot pause the handshake for the signature");
+            error_set(&signer->error, ERROR_INTERNAL, "cannot wait for the signature");
             return false;
         }
     }

@@ -20,6 +20,9 @@ struct signer {
     uint32_t tunnel;          /* for fairness in the keyholder */
     void (*ended)(void *arg); /* the operation has ended: resume the job. Called from the keyholder client */
     void *arg;
+    /* For an owner without a loop, who signs outside a handshake: serve the keyholder client until something has
+     * happened; false ends the signature. NULL: the ASYNC job is paused. */
+    bool (*wait)(void *arg);
 
     /* Kept by signer.c. */
     struct sign_operation *operation; /* in flight or just ended; owned */
@@ -51,8 +54,8 @@ struct signer_input {
 
 /*
  * Called by the provider: sign for the current signer. Pauses the job. On success the signature is in `out` (at most
- * `size` bytes) and *ret_length set. Returns false when there is no current signer, when this is not an ASYNC job, or
- * when signing failed; the reason is in the signer's error.
+ * `size` bytes) and *ret_length set. Returns false when there is no current signer, when this is not an ASYNC job and
+ * the signer has no `wait`, or when signing failed; the reason is in the signer's error.
  */
 MUST_USE bool signer_sign(const struct signer_input *input, uint8_t *out, size_t size, size_t *ret_length);
 

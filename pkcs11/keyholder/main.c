@@ -5,6 +5,7 @@
 #include "pkcs11/keyholder/control.h"
 #include "pkcs11/keyholder/harden.h"
 #include "pkcs11/keyholder/packet.h"
+#include "pkcs11/keyholder/provisioner.h"
 #include "pkcs11/keyholder/server.h"
 #include "pkcs11/list.h"
 #include "pkcs11/pin.h"
@@ -169,6 +170,15 @@ static int serve(const struct keyholder_config *config, int pin_descriptor, stru
     return status;
 }
 
+/* SIGINT of a terminal goes to the whole group: the parent decides whether what is half done is finished or undone. */
+static int provision(const struct keyholder_config *config, int pin_descriptor, struct error *err)
+{
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
+    return provisioner_run(config, pin_descriptor, err) == ERROR_NONE ? 0 : report_failure(config, err);
+}
+
 static bool is_started_by_hand(void)
 {
     int type = 0;
@@ -198,6 +208,8 @@ static int work(void)
     set_log(&config.config);
     if (config.config.purpose == KEYHOLDER_PURPOSE_LIST)
         status = list(&config.config, config.pin_descriptor, &err);
+    else if (config.config.purpose == KEYHOLDER_PURPOSE_ENROL || config.config.purpose == KEYHOLDER_PURPOSE_PROVISION)
+        status = provision(&config.config, config.pin_descriptor, &err);
     else
         status = serve(&config.config, config.pin_descriptor, &err);
     if (err.category != ERROR_NONE)

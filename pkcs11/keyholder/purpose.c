@@ -35,6 +35,10 @@ const char *purpose_name(enum keyholder_purpose purpose)
         return "client";
     case KEYHOLDER_PURPOSE_SERVER:
         return "server";
+    case KEYHOLDER_PURPOSE_ENROL:
+        return "enrol";
+    case KEYHOLDER_PURPOSE_PROVISION:
+        return "provision";
     case KEYHOLDER_PURPOSE_LIST:
         return "list";
     }

@@ -30,12 +30,13 @@ struct purpose_request {
  *           with this leaf and whose CertificateRequest asks for this scheme;
  *   server: TLS 1.3 server CertificateVerify content, or TLS 1.2 client_random, server_random and ServerECDHParams
  *           (RFC 8422 5.4);
- *   list:   nothing.
+ *   enrol:  nothing here: purpose_enrol.h;
+ *   provision, list: nothing.
  * RSASSA-PKCS1-v1_5 is not for TLS 1.3 (RFC 8446 4.4.3). Otherwise ERROR_VERIFY and what does not fit. Any thread.
  */
 MUST_USE result purpose_check(const struct purpose_request *request, struct error *err);
 
-/* "client", "server", "list". */
+/* "client", "server", "enrol", "provision", "list". */
 const char *purpose_name(enum keyholder_purpose purpose);
 
 #endif

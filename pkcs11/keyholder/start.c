@@ -112,8 +112,7 @@ result keyholder_take_pin(const char *pin_source, struct secret **ret_secret, st
     return ERROR_NONE;
 }
 
-/* A pipe that already holds the PIN and ends after it; only its read end is left open. */
-static result pin_pipe(const struct secret *pin, int *ret_fd, struct error *err)
+result keyholder_pin_pipe(const struct secret *pin, int *ret_fd, struct error *err)
 {
     int fds[2];
     ssize_t written;
@@ -268,7 +267,7 @@ static result prepare(struct child *child, const struct keyholder_config *config
     if (child->input < 0)
         return error_set_errno(err, errno, "cannot open /dev/null");
     child->output = options->standard_output >= 0 ? options->standard_output : child->input;
-    return options->pin == NULL ? ERROR_NONE : pin_pipe(options->pin, &child->pin, err);
+    return options->pin == NULL ? ERROR_NONE : keyholder_pin_pipe(options->pin, &child->pin, err);
 }
 
 static void close_if_open(int fd)

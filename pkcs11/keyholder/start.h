@@ -15,11 +15,15 @@
 #include <sys/types.h>
 
 enum keyholder_purpose {
-    KEYHOLDER_PURPOSE_CLIENT, /* TLS client authentication */
-    KEYHOLDER_PURPOSE_SERVER, /* a gateway's own key */
-    KEYHOLDER_PURPOSE_LIST    /* enumerate objects, write the JSON of pkcs11/list.h to standard output, exit (0, or the
-                                 status of the error that a STATE event then carries); never signs. `module` and the
-                                 URI of the first identity, if there is one, narrow it down */
+    KEYHOLDER_PURPOSE_CLIENT,    /* TLS client authentication */
+    KEYHOLDER_PURPOSE_SERVER,    /* a gateway's own key */
+    KEYHOLDER_PURPOSE_ENROL,     /* command line only: make a key pair, and sign certificate requests for it
+                                    (keyholder/provisioner.h); `module` and the URI of the first identity are the token */
+    KEYHOLDER_PURPOSE_PROVISION, /* command line only: initialise a token, store certificates; never signs. `module`,
+                                    and the URI of the first identity if there is one */
+    KEYHOLDER_PURPOSE_LIST /* enumerate objects, write the JSON of pkcs11/list.h to standard output, exit (0, or the
+                              status of the error that a STATE event then carries); never signs. `module` and the
+                              URI of the first identity, if there is one, narrow it down */
 };
 
 struct keyholder_identity_config {
@@ -71,6 +75,9 @@ MUST_USE result keyholder_program_path(char *out, size_t size, struct error *err
  * descriptor; otherwise *ret_secret is NULL and nothing happens. Call before any process is started.
  */
 MUST_USE result keyholder_take_pin(const char *pin_source, struct secret **ret_secret, struct error *err);
+
+/* A pipe that already holds the PIN and ends after it: *ret_fd is its read end, the caller's. ERROR_IO. */
+MUST_USE result keyholder_pin_pipe(const struct secret *pin, int *ret_fd, struct error *err);
 
 /*
  * fork and exec. `pin`: what keyholder_take_pin() returned (written to a pipe the child inherits; stays the caller's).

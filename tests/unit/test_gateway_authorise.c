@@ -7,8 +7,8 @@
 
 #include "gateway/authorise.h"
 
-#include "base/text.h"
 #include "base/distinguished_name.h"
+#include "base/text.h"
 
 #include <openssl/evp.h>
 #include <openssl/sha.h>
