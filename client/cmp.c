@@ -92,6 +92,7 @@ static result set_server(OSSL_CMP_CTX *context, const char *url, struct error *e
 static result set_secret(OSSL_CMP_CTX *context, const struct cmp_config *config, struct error *err)
 {
     const struct pin_choice choice = {.option = config->secret_source};
+    const struct pin_prompt prompt = {.token = "CMP", .identity = "the secret of the reference"};
     char text[PIN_CHOICE_MAX];
     struct pin_source *source = NULL;
     struct secret *secret = NULL;
@@ -100,7 +101,7 @@ static result set_secret(OSSL_CMP_CTX *context, const struct cmp_config *config,
     if (r == ERROR_NONE)
         r = pin_source_new(text, -1, &source, err);
     if (r == ERROR_NONE)
-        r = pin_source_get(source, "CMP", NULL, &secret, err);
+        r = pin_source_get(source, &prompt, &secret, err);
     if (r == ERROR_NONE &&
         (OSSL_CMP_CTX_set1_referenceValue(context, (const unsigned char *)config->reference,
                                           (int)strlen(config->reference)) != 1 ||

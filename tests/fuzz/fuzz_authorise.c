@@ -1,6 +1,6 @@
 /* Allow rules over arbitrary certificates, and distinguished names of the configuration. */
-#include "gateway/authorise.h"
 #include "base/distinguished_name.h"
+#include "gateway/authorise.h"
 
 #include <openssl/err.h>
 #include <openssl/x509.h>

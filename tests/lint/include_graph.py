@@ -28,7 +28,7 @@ LIBRARIES = [
     (r"ares", {"net"}),
     (r"confuse\.h", {"daemon", "agent", "gateway"}),
     (r"p11-kit/", {"pkcs11", "client"}),
-    (r"libp11\.h", {"pkcs11"}),
+    (r"libp11\.h", set()),
     (r"assuan\.h|gpg-error\.h", {"pkcs11"}),
     (r"openssl/engine\.h", set()),
 ]

@@ -17,6 +17,9 @@ enum faults_point {
     FAULTS_AT_LOGIN,
     FAULTS_AT_FIND, /* C_FindObjectsInit */
     FAULTS_AT_GET_ATTRIBUTE,
+    FAULTS_AT_GENERATE,   /* C_GenerateKeyPair */
+    FAULTS_AT_CREATE,     /* C_CreateObject */
+    FAULTS_AT_INIT_TOKEN, /* C_InitToken */
     FAULTS_AT_SIGN_INIT,
     FAULTS_AT_SIGN /* C_Sign with a buffer; the question for the length is no turn */
 };
@@ -67,6 +70,7 @@ enum faults_aftermath {
     X(LOGIN_COUNT_LOW, "login__count_low", TOKEN_INFO, FLAGS, CKF_USER_PIN_COUNT_LOW, NOTHING)                         \
     X(LOGIN_LOCKED, "login__locked", TOKEN_INFO, FLAGS, CKF_USER_PIN_LOCKED, NOTHING)                                  \
     X(LOGIN_TO_BE_CHANGED, "login__to_be_changed", TOKEN_INFO, FLAGS, CKF_USER_PIN_TO_BE_CHANGED, NOTHING)             \
+    X(TOKEN_WRITE_PROTECTED, "token_info__write_protected", TOKEN_INFO, FLAGS, CKF_WRITE_PROTECTED, NOTHING)           \
     X(LOGIN_PINPAD, "login__pinpad", TOKEN_INFO, FLAGS, CKF_PROTECTED_AUTHENTICATION_PATH, NOTHING)                    \
     X(OPEN_SESSION_COUNT, "open_session__count", OPEN_SESSION, SPECIAL, 1, NOTHING)                                    \
     X(OPEN_SESSION_SINGLE, "open_session__single", OPEN_SESSION, SPECIAL, 0, NOTHING)                                  \
@@ -88,6 +92,11 @@ enum faults_aftermath {
     X(FIND_OBJECTS_FAIL, "find_objects__fail", FIND, RETURN, CKR_DEVICE_ERROR, NOTHING)                                \
     X(FIND_OBJECTS_NONE, "find_objects__none", FIND, SPECIAL, 0, NOTHING)                                              \
     X(GET_ATTRIBUTE_FAIL, "get_attribute__fail", GET_ATTRIBUTE, RETURN, CKR_DEVICE_ERROR, NOTHING)                     \
+    X(GENERATE_SLOW, "generate__slow", GENERATE, SLOW, 1500, NOTHING)                                                  \
+    X(GENERATE_FAIL, "generate__fail", GENERATE, RETURN, CKR_DEVICE_ERROR, NOTHING)                                    \
+    X(GENERATE_CRASH, "generate__crash", GENERATE, CRASH, 0, NOTHING)                                                  \
+    X(CREATE_OBJECT_FAIL, "create_object__fail", CREATE, RETURN, CKR_DEVICE_MEMORY, NOTHING)                           \
+    X(INIT_TOKEN_FAIL, "init_token__fail", INIT_TOKEN, RETURN, CKR_DEVICE_ERROR, NOTHING)                              \
     X(KEY_ALWAYS_AUTHENTICATE, "key__always_authenticate", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                         \
     X(KEY_EXTRACTABLE, "key__extractable", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                         \
     X(KEY_WAS_EXTRACTABLE, "key__was_extractable", GET_ATTRIBUTE, SPECIAL, 0, NOTHING)                                 \
@@ -155,6 +164,10 @@ enum faults_counter {
     COUNTER_LOGIN_FAILED,  /* any C_Login that did not return CKR_OK */
     COUNTER_LOGOUT,
     COUNTER_FIND_OBJECTS_INIT,
+    COUNTER_GENERATE, /* C_GenerateKeyPair */
+    COUNTER_CREATE,   /* C_CreateObject */
+    COUNTER_DESTROY,  /* C_DestroyObject */
+    COUNTER_INIT_TOKEN,
     COUNTER_SIGN_INIT,
     COUNTER_SIGN,          /* asked for a signature, not for its length */
     COUNTER_WAIT,          /* C_WaitForSlotEvent */

@@ -102,6 +102,7 @@ static CK_RV load(void)
     wrapped.C_GetFunctionList = C_GetFunctionList;
     slots_install(&wrapped);
     session_install(&wrapped);
+    provision_install(&wrapped);
     return CKR_OK;
 }
 

@@ -35,6 +35,9 @@ CK_RV slots_check_mechanism(CK_MECHANISM_TYPE mechanism);
 /* Replace the functions about sessions, logins, objects and signatures. */
 void session_install(CK_FUNCTION_LIST *list);
 
+/* Replace the functions that change a token. */
+void provision_install(CK_FUNCTION_LIST *list);
+
 /* Close all sessions of a slot of the wrapped module / forget all sessions (C_Finalize). */
 void session_close_slot(CK_SLOT_ID real);
 void session_forget_all(void);

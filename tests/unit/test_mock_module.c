@@ -423,7 +423,8 @@ static void test_token_flags(void **state)
     } cases[] = {{"login__final_try\n", CKF_USER_PIN_FINAL_TRY},
                  {"login__count_low\n", CKF_USER_PIN_COUNT_LOW},
                  {"login__locked\n", CKF_USER_PIN_LOCKED},
-                 {"login__to_be_changed\n", CKF_USER_PIN_TO_BE_CHANGED}};
+                 {"login__to_be_changed\n", CKF_USER_PIN_TO_BE_CHANGED},
+                 {"token_info__write_protected\n", CKF_WRITE_PROTECTED}};
     CK_TOKEN_INFO info;
 
     (void)state;
@@ -632,6 +633,26 @@ static void test_objects(void **state)
     assert_int_equal(p11->C_GetAttributeValue(session, ec_key, &template, 1), CKR_DEVICE_ERROR);
 }
 
+static void test_changes(void **state)
+{
+    CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
+    CK_OBJECT_HANDLE public, private;
+    CK_UTF8CHAR label[33] = "new                             ";
+
+    (void)state;
+    faults("generate__fail\ncreate_object__fail\ninit_token__fail\n");
+    assert_int_equal(p11->C_GenerateKeyPair(session, &mechanism, NULL, 0, NULL, 0, &public, &private),
+                     CKR_DEVICE_ERROR);
+    assert_int_equal(p11->C_CreateObject(session, NULL, 0, &public), CKR_DEVICE_MEMORY);
+    assert_int_equal(p11->C_InitToken(slot, pin, 4, label), CKR_DEVICE_ERROR);
+    assert_int_equal(counted("generate__fail"), 1);
+    assert_true(counted("C_GenerateKeyPair") > 0 && counted("C_CreateObject") > 0 && counted("C_InitToken") > 0);
+    faults("generate__slow 1\n");
+    assert_int_not_equal(p11->C_GenerateKeyPair(session, &mechanism, NULL, 0, NULL, 0, &public, &private), CKR_OK);
+    assert_int_equal(counted("generate__slow"), 1);
+    faults("");
+}
+
 static void test_always_authenticate(void **state)
 {
     CK_BYTE wrong[] = "9999", signature[256];
@@ -835,6 +856,7 @@ int main(void)
         TEST(test_mechanisms),
         TEST(test_pss_lies),
         TEST(test_objects),
+        TEST(test_changes),
         TEST(test_always_authenticate),
         TEST(test_lost_on_interleave),
         TEST(test_times_and_after),
