@@ -13,9 +13,9 @@ static const char epilog[] = "examples:\n"
                              "  tokentls enroll --renew 'pkcs11:token=demo;object=client' \\\n"
                              "      --cmp http://ca.example/cmp --cmp-trust ca.pem\n"
                              "\n"
-                             "exit status: 0 done, 1 the CMP server refused or is not to be trusted, 2 usage, or\n"
-                             "label or id are taken, 3 token absent or failing, 4 PIN wrong, blocked or not\n"
-                             "given, 5 request not written or no CMP server, 70 internal error\n";
+                             "exit status: 0 done, 1 the CMP server refused or is not to be trusted, 2 usage,\n"
+                             "or label or id are taken, 3 token absent or failing, 4 PIN wrong, blocked or\n"
+                             "not given, 5 request not written or no CMP server, 70 internal error\n";
 
 static bool parse_arguments(int argc, char **argv, struct enrolment_config *args, int *ret_status)
 {

@@ -7,13 +7,12 @@
 
 #include <stdio.h>
 
-static const char epilog[] =
-    "examples:\n"
-    "  tokentls import --token 'pkcs11:token=demo' client-chain.pem\n"
-    "\n"
-    "exit status: 0 stored, 2 usage, or the certificate belongs to no key on the token, or is\n"
-    "there already, 3 token absent or failing, 4 PIN wrong, blocked or not given, 70\n"
-    "internal error\n";
+static const char epilog[] = "examples:\n"
+                             "  tokentls import --token 'pkcs11:token=demo' client-chain.pem\n"
+                             "\n"
+                             "exit status: 0 stored, 2 usage, or the certificate belongs to no key on the\n"
+                             "token, or is there already, 3 token absent or failing, 4 PIN wrong, blocked or\n"
+                             "not given, 70 internal error\n";
 
 struct arguments {
     const char *token, *id, *label, *pin_source, *module;

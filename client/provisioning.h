@@ -36,7 +36,7 @@ MUST_USE result provisioning_start(const struct provisioning_config *config, str
                                    struct error *err);
 
 /* End the process: the token is logged out. NULL is allowed. */
-void provisioning_free(struct provisioning *provisioning);
+void provisioning_free(struct provisioning *self);
 
 /* Has somebody wanted the program to end? ERROR_CLOSED then. */
 MUST_USE result provisioning_interrupted(struct error *err);
@@ -48,7 +48,7 @@ struct provisioning_job {
 };
 
 /* Have a job done. *ret (may be NULL) is the answer, the caller's (cJSON_Delete()). Errors: the keyholder's. */
-MUST_USE result provisioning_do(struct provisioning *provisioning, const struct provisioning_job *job, cJSON **ret,
+MUST_USE result provisioning_do(struct provisioning *self, const struct provisioning_job *job, cJSON **ret,
                                 struct error *err);
 
 /* {"type": name}; NULL when memory is exhausted. */
@@ -61,21 +61,21 @@ const char *provisioning_text(const cJSON *answer, const char *name);
 uint8_t *provisioning_bytes(const cJSON *answer, const char *name, size_t *ret_length);
 
 /* Begin to sign: once, after a key was made. libctx must outlive the keys. */
-MUST_USE result provisioning_link(struct provisioning *provisioning, struct libctx *libctx, struct error *err);
+MUST_USE result provisioning_link(struct provisioning *self, struct libctx *libctx, struct error *err);
 
 /*
  * A key (PROVISIONER_KEY_NEW or PROVISIONER_KEY_OLD) as an EVP_PKEY of the token provider that signs while this thread
  * calls OpenSSL. Owned by the caller; free it before provisioning_free().
  */
-MUST_USE result provisioning_key(struct provisioning *provisioning, unsigned number, EVP_PKEY **ret, struct error *err);
+MUST_USE result provisioning_key(struct provisioning *self, unsigned number, EVP_PKEY **ret, struct error *err);
 
 /* The public half of a key; borrowed. NULL before provisioning_link(). */
-EVP_PKEY *provisioning_public(const struct provisioning *provisioning, unsigned number);
+EVP_PKEY *provisioning_public(const struct provisioning *self, unsigned number);
 
 /* Can the key make this scheme (pkcs11/mechanism.h)? */
-bool provisioning_can(const struct provisioning *provisioning, unsigned number, uint16_t scheme);
+bool provisioning_can(const struct provisioning *self, unsigned number, uint16_t scheme);
 
 /* Replace *err by the reason of the last signature that failed, if one did. */
-void provisioning_explain(const struct provisioning *provisioning, struct error *err);
+void provisioning_explain(const struct provisioning *self, struct error *err);
 
 #endif

@@ -94,8 +94,8 @@ static result pad_label(const char *label, unsigned char *out, struct error *err
 
     if (length == 0 || length > LABEL_BYTES)
         return error_set(err, ERROR_CONFIG, "a token's label has 1 to %zu bytes", LABEL_BYTES);
-    memset(out, ' ', LABEL_BYTES);
-    memcpy(out, label, length);
+    for (size_t i = 0; i < LABEL_BYTES; i++)
+        out[i] = i < length ? (unsigned char)label[i] : ' ';
     return ERROR_NONE;
 }
 

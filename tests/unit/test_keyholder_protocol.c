@@ -353,7 +353,7 @@ static void test_config_refused(void **state)
         "{\"type\":\"config\"}",
         "{\"type\":7}",
         "{\"type\":\"config\",\"version\":2,\"purpose\":\"client\",\"identities\":[]}",
-        "{\"type\":\"config\",\"version\":1,\"purpose\":\"enrol\",\"identities\":[]}",
+        "{\"type\":\"config\",\"version\":1,\"purpose\":\"payments\",\"identities\":[]}",
         "{\"type\":\"config\",\"version\":1,\"purpose\":\"client\"}",
         "{\"type\":\"config\",\"version\":1,\"purpose\":\"client\",\"identities\":{}}",
         "{\"type\":\"config\",\"version\":1,\"purpose\":\"client\",\"identities\":[{}]}",
