@@ -10,10 +10,10 @@
 
 static const char epilog[] = "examples:\n"
                              "  tokentls init-token --module /usr/lib/softhsm/libsofthsm2.so --label demo \\\n"
-                             "      --so-pin-source file:/etc/tokentls/so-pin --pin-source file:/etc/tokentls/pin\n"
+                             "      --so-pin-source file:/etc/so-pin --pin-source file:/etc/pin\n"
                              "\n"
-                             "exit status: 0 done, 2 usage, or the label is taken, 3 no blank token, or the token\n"
-                             "fails, 4 PIN wrong, blocked or not given, 70 internal error\n";
+                             "exit status: 0 done, 2 usage, or the label is taken, 3 no blank token, or the\n"
+                             "token fails, 4 PIN wrong, blocked or not given, 70 internal error\n";
 
 struct arguments {
     const char *module, *label, *so_pin_source, *pin_source, *erase;
