@@ -78,7 +78,10 @@ static result make_head(const struct session *session, struct buffer *head, stru
 {
     const struct client *client = (const struct client *)session;
     struct connection_info info;
-    struct identify who = {.source = &client->peer, .destination = &client->local, .info = &info};
+    struct identify who = {.source = &client->peer,
+                           .destination = &client->local,
+                           .info = &info,
+                           .certificate = service_of(session)->settings->forward_certificate};
 
     if (service_of(session)->settings->forward != GATEWAY_CONFIG_FORWARD_PROXY_V2)
         return ERROR_NONE;

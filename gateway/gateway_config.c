@@ -102,6 +102,13 @@ static const struct config_option gateway_options[] = {
      .choices = forward_choices,
      .help = "How the backend learns who called. proxy-v2: a PROXY protocol header with the certificate's data. http: "
              "the connection carries HTTP/1.1 and each request is given Client-Cert headers (RFC 9440)."},
+    {.name = "forward-certificate",
+     .type = CONFIG_BOOL,
+     .offset = offsetof(struct gateway_config_gateway, forward_certificate),
+     .fallback = "true",
+     .help =
+         "With forward = \"proxy-v2\": send the client's certificate (DER), too. false for backends that take short "
+         "headers only, such as nginx with its default buffers."},
     {.name = "xfcc",
      .type = CONFIG_BOOL,
      .offset = offsetof(struct gateway_config_gateway, xfcc),

@@ -27,7 +27,7 @@ struct gateway_config_gateway {
     bool allow_any_valid;
     struct config_list alpn;
     int forward; /* enum gateway_config_forward */
-    bool xfcc;
+    bool forward_certificate, xfcc;
 
     /* Not options: */
     enum context_client_auth client_auth;

@@ -64,15 +64,17 @@ result identify_put(const struct identify *who, struct buffer *ret, struct error
     int length = 0;
     result r;
 
+    if (info->own != NULL) {
+        key_name(info->own, key, sizeof(key));
+        header.key_alg = key[0] == '\0' ? NULL : key;
+        header.sig_alg = signature_name(info->own);
+    }
     if (info->peer != NULL) {
         header.certificate = info->resumed ? PROXY_HEADER_CERTIFICATE_SESSION : PROXY_HEADER_CERTIFICATE_CONNECTION;
         header.verified = true; /* an unverified one does not come this far */
         name = common_name(info->peer, &header.cn_length);
         header.cn = (const char *)name;
-        key_name(info->peer, key, sizeof(key));
-        header.key_alg = key[0] == '\0' ? NULL : key;
-        header.sig_alg = signature_name(info->peer);
-        length = i2d_X509(info->peer, &der);
+        length = who->certificate ? i2d_X509(info->peer, &der) : 0;
         header.der = length > 0 ? der : NULL;
         header.der_length = length > 0 ? (size_t)length : 0;
     }

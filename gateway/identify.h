@@ -9,6 +9,7 @@
 struct identify {
     const struct address_socket *source, *destination;
     const struct connection_info *info;
+    bool certificate; /* send the client's, too */
 };
 
 /* Append the PROXY v2 header to `ret` (PROXY_HEADER_MAX bytes are enough). ERROR_INTERNAL. */

@@ -25,10 +25,9 @@
 #define CLIENT_CERT_CONN 0x02
 #define CLIENT_CERT_SESS 0x04
 
+#define TLV_HEAD 3       /* type and length */
 #define LENGTH_MAX 65535 /* bytes after the fixed part */
 #define UNIX_PATH_BYTES 108
-#define SSL_VALUE_MAX (5 + 5 * 3 + PROXY_HEADER_CN_MAX + 4 * PROXY_HEADER_TEXT_MAX)
-
 static const uint8_t signature[12] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
 
 static bool is_ip(const struct address_socket *address)
@@ -140,6 +139,18 @@ static uint8_t client_flags(enum proxy_header_certificate certificate)
     return CLIENT_SSL;
 }
 
+/* Into `value`, which may grow to `room` bytes; the texts before it are short enough to fit in any case. */
+static void put_certificate(struct buffer *value, const struct proxy_header *header, size_t room, unsigned *left_out)
+{
+    if (header->der == NULL || header->der_length == 0 || header->certificate == PROXY_HEADER_CERTIFICATE_NONE)
+        return;
+    if (value->length + TLV_HEAD > room || header->der_length > room - value->length - TLV_HEAD) {
+        *left_out |= PROXY_HEADER_LEFT_OUT_CERTIFICATE;
+        return;
+    }
+    put_tlv(value, PROXY_HEADER_SSL_CERTIFICATE, header->der, header->der_length);
+}
+
 /* "verify" is zero only when the client has presented a certificate and it was found good. */
 static void put_ssl(struct buffer *out, const struct proxy_header *header, unsigned *left_out)
 {
@@ -147,34 +158,22 @@ static void put_ssl(struct buffer *out, const struct proxy_header *header, unsig
     struct buffer value;
     bool complete;
 
-    buffer_init(&value, SSL_VALUE_MAX);
+    buffer_init(&value, LENGTH_MAX);
     buffer_put_u8(&value, client_flags(header->certificate));
     buffer_put_u32(&value, verified ? 0 : 1);
     complete = put_text(&value, SUBTYPE_SSL_VERSION, header->version);
     complete = put_text(&value, SUBTYPE_SSL_CIPHER, header->cipher) && complete;
-    if (header->certificate != PROXY_HEADER_CERTIFICATE_NONE) {
-        complete = put_text(&value, SUBTYPE_SSL_SIG_ALG, header->sig_alg) && complete;
-        complete = put_text(&value, SUBTYPE_SSL_KEY_ALG, header->key_alg) && complete;
-        if (!put_cn(&value, header))
-            *left_out |= PROXY_HEADER_LEFT_OUT_CN;
-    }
+    complete = put_text(&value, SUBTYPE_SSL_SIG_ALG, header->sig_alg) && complete;
+    complete = put_text(&value, SUBTYPE_SSL_KEY_ALG, header->key_alg) && complete;
+    if (header->certificate != PROXY_HEADER_CERTIFICATE_NONE && !put_cn(&value, header))
+        *left_out |= PROXY_HEADER_LEFT_OUT_CN;
+    put_certificate(&value, header, LENGTH_MAX - out->length - TLV_HEAD, left_out);
     if (!complete)
         *left_out |= PROXY_HEADER_LEFT_OUT_OTHER;
     if (!buffer_ok(&value))
         out->failed = true;
     put_tlv(out, TYPE_SSL, value.data, value.length);
     buffer_free(&value);
-}
-
-static void put_certificate(struct buffer *out, const struct proxy_header *header, unsigned *left_out)
-{
-    if (header->der == NULL || header->der_length == 0 || header->certificate == PROXY_HEADER_CERTIFICATE_NONE)
-        return;
-    if (out->length + 3 > LENGTH_MAX || header->der_length > LENGTH_MAX - out->length - 3) {
-        *left_out |= PROXY_HEADER_LEFT_OUT_CERTIFICATE;
-        return;
-    }
-    put_tlv(out, PROXY_HEADER_TLV_CERTIFICATE, header->der, header->der_length);
 }
 
 static void put_tlvs(struct buffer *out, const struct proxy_header *header, unsigned *left_out)
@@ -186,7 +185,6 @@ static void put_tlvs(struct buffer *out, const struct proxy_header *header, unsi
     if (header->version == NULL)
         return;
     put_ssl(out, header, left_out);
-    put_certificate(out, header, left_out);
 }
 
 result proxy_header_put(const struct proxy_header *header, struct buffer *ret, unsigned *ret_left_out,

@@ -20,8 +20,8 @@
 #define PROXY_HEADER_TEXT_MAX 255
 #define PROXY_HEADER_CN_MAX 1024
 
-/* Our own TLV (of the range 0xE0 to 0xEF, "custom"): the client's certificate in DER. */
-#define PROXY_HEADER_TLV_CERTIFICATE 0xE0
+/* PP2_SUBTYPE_SSL_CLIENT_CERT of the newer specification, within the SSL TLV: the client's certificate in DER. */
+#define PROXY_HEADER_SSL_CERTIFICATE 0x28
 
 enum proxy_header_certificate {
     PROXY_HEADER_CERTIFICATE_NONE,       /* the client has sent none */
@@ -49,13 +49,13 @@ struct proxy_header {
     const char *authority; /* server name the client asked for; NULL or "": none */
     const char *version;   /* "TLSv1.3"; NULL: no TLS, and what follows is ignored */
     const char *cipher;    /* "TLS_AES_256_GCM_SHA384" */
-    const char *sig_alg;   /* of the client's certificate, such as "SHA256"; NULL: none */
-    const char *key_alg;   /* of the client's key, such as "EC256"; NULL: none */
+    const char *sig_alg;   /* what our own certificate is signed with, such as "SHA256"; NULL: not said */
+    const char *key_alg;   /* its key, such as "EC256"; NULL: not said */
     enum proxy_header_certificate certificate;
     bool verified;      /* the certificate was found valid; false when there is none */
     const char *cn;     /* common name in UTF-8, not terminated; NULL: none */
     size_t cn_length;   /* bytes */
-    const uint8_t *der; /* the client's certificate for our own TLV; NULL: none */
+    const uint8_t *der; /* the client's certificate; NULL: not sent */
     size_t der_length;  /* bytes */
 };
 

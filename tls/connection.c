@@ -499,6 +499,7 @@ void connection_info(const struct connection *connection, struct connection_info
         .sign_ms = signer->sign_ms,
         .sign_wait_ms = signer->wait_ms,
         .handshake_ms = connection->handshake_ms,
+        .own = connection->context->server ? SSL_get_certificate(connection->ssl) : NULL,
         .peer = SSL_get0_peer_certificate(connection->ssl),
         .peer_path = connection->verdict == NULL ? connection->peer_path : connection->verdict->path,
         .verdict = connection->verdict,

@@ -68,6 +68,7 @@ struct connection_info {
     const char *identity;       /* name of the identity used; "" when none */
     const char *mechanism;      /* "CKM_ECDSA"; "" when none */
     uint32_t sign_ms, sign_wait_ms, handshake_ms;
+    X509 *own;                     /* server: the certificate it has shown; borrowed; NULL: none */
     X509 *peer;                    /* borrowed; NULL when the peer sent none */
     STACK_OF(X509) * peer_path;    /* verified path, leaf first; borrowed; NULL when none */
     const struct verdict *verdict; /* of the peer's certificate; NULL when none was reached, and once the stream

@@ -2,13 +2,15 @@
 # labels: smoke
 """What the backend learns of the caller: the PROXY protocol header, version 2, with its TLS records."""
 
+import ssl
 import struct
 
 from harness import EchoServer, check, connect, exchange, host_port, main, read_all, scenario
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 TYPE_SSL = 0x20
-SUB_VERSION, SUB_CN = 0x21, 0x22
+TYPE_ALPN, TYPE_AUTHORITY = 0x01, 0x02
+SUB_VERSION, SUB_CN, SUB_CIPHER, SUB_SIG_ALG, SUB_KEY_ALG, SUB_CERTIFICATE = 0x21, 0x22, 0x23, 0x24, 0x25, 0x28
 CLIENT_SSL, CLIENT_CERT_CONN = 0x01, 0x02
 
 
@@ -43,9 +45,9 @@ class Keeper(EchoServer):
 @scenario
 def the_header_tells_the_caller(t):
     backend = Keeper(t)
-    gateway = t.gateway(t.front("front", backend.text, forward="proxy-v2"))
+    gateway = t.gateway(t.front("front", backend.text, forward="proxy-v2", alpn=["fix"]))
     address = gateway.address("front")
-    agent = t.agent(t.token.identity("client"), t.tunnel("tunnel", host_port(address), identity="client"))
+    agent = t.agent(t.token.identity("client"), t.tunnel("tunnel", host_port(address), identity="client", alpn=["fix"]))
     check(exchange(agent.address("tunnel"), b"the bytes") == b"done", "no answer")
     _, destination, found, rest = parse(backend.received[0])
     check(rest == b"the bytes", f"after the header: {rest!r}")
@@ -57,6 +59,12 @@ def the_header_tells_the_caller(t):
     inner = records(tls[5:])
     check(inner[SUB_CN] == b"client", f"CN is {inner.get(SUB_CN)!r}")
     check(inner[SUB_VERSION] == b"TLSv1.3", f"version is {inner.get(SUB_VERSION)!r}")
+    check(inner[SUB_CIPHER].startswith(b"TLS_"), f"cipher is {inner.get(SUB_CIPHER)!r}")
+    ours = (inner.get(SUB_SIG_ALG), inner.get(SUB_KEY_ALG))
+    check(ours == (b"SHA256", b"EC256"), f"the gateway's certificate is one of {ours}")
+    leaf = ssl.PEM_cert_to_DER_cert((t.pki / "client-cert.pem").read_text())
+    check(inner[SUB_CERTIFICATE] == leaf, "another certificate")
+    check(found[TYPE_ALPN] == b"fix" and found[TYPE_AUTHORITY] == b"gateway.example", f"{found}")
 
 
 @scenario

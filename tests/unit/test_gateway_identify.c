@@ -68,9 +68,11 @@ static struct tlv inner(uint8_t type)
     return find_tlv(made.ssl.value + 5, made.ssl.length - 5, type);
 }
 
+static bool without_certificate;
+
 static void make(const struct connection_info *info)
 {
-    struct identify who = {.info = info};
+    struct identify who = {.info = info, .certificate = !without_certificate};
     struct error err = ERROR_INIT;
 
     buffer_free(&made.buffer);
@@ -111,12 +113,14 @@ static X509 *certificate_of(EVP_PKEY *key, const char *cn)
 
 static void expect_key(EVP_PKEY *key, const char *key_alg, const char *sig_alg)
 {
-    X509 *certificate = certificate_of(key, "alice");
+    EVP_PKEY *client_key = pki_key();
+    X509 *certificate = certificate_of(client_key, "alice"), *ours = certificate_of(key, "gw.test");
     struct connection_info info = info_of(certificate);
     unsigned char *der = NULL;
     int length = i2d_X509(certificate, &der);
     struct tlv own;
 
+    info.own = ours;
     make(&info);
     assert_int_equal(made.ssl.value[0], 0x01 | 0x02 | 0x04); /* TLS, a certificate in this connection and session */
     assert_memory_equal(made.ssl.value + 1, "\0\0\0\0", 4);
@@ -127,15 +131,34 @@ static void expect_key(EVP_PKEY *key, const char *key_alg, const char *sig_alg)
     expect_tlv(inner(SUB_SIG_ALG), sig_alg);
     expect_tlv(outer(TLV_AUTHORITY), "gw.test");
     expect_tlv(outer(TLV_ALPN), NULL);
-    own = outer(PROXY_HEADER_TLV_CERTIFICATE);
+    own = inner(PROXY_HEADER_SSL_CERTIFICATE);
     assert_non_null(own.value);
     assert_int_equal(own.length, length);
     assert_memory_equal(own.value, der, (size_t)length);
     OPENSSL_free(der);
     X509_free(certificate);
+    X509_free(ours);
+    EVP_PKEY_free(client_key);
     EVP_PKEY_free(key);
 }
 
+static void test_certificate_on_request(void **state)
+{
+    EVP_PKEY *key = pki_key();
+    X509 *certificate = certificate_of(key, "alice");
+    struct connection_info info = info_of(certificate);
+
+    (void)state;
+    without_certificate = true;
+    make(&info);
+    without_certificate = false;
+    expect_tlv(inner(SUB_CN), "alice");
+    expect_tlv(inner(PROXY_HEADER_SSL_CERTIFICATE), NULL);
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+}
+
+/* Key and signature algorithm are those of the gateway's certificate, by the specification. */
 static void test_kinds_of_keys(void **state)
 {
     (void)state;
@@ -159,7 +182,7 @@ static void test_no_certificate(void **state)
     expect_tlv(inner(SUB_CN), NULL);
     expect_tlv(inner(SUB_KEY_ALG), NULL);
     expect_tlv(inner(SUB_SIG_ALG), NULL);
-    expect_tlv(outer(PROXY_HEADER_TLV_CERTIFICATE), NULL);
+    expect_tlv(inner(PROXY_HEADER_SSL_CERTIFICATE), NULL);
     expect_tlv(outer(TLV_AUTHORITY), NULL);
     expect_tlv(outer(TLV_ALPN), "fix");
 }
@@ -246,9 +269,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kinds_of_keys),       cmocka_unit_test(test_no_certificate),
-        cmocka_unit_test(test_resumed_session),     cmocka_unit_test(test_common_names),
-        cmocka_unit_test(test_buffer_is_too_small),
+        cmocka_unit_test(test_certificate_on_request), cmocka_unit_test(test_kinds_of_keys),
+        cmocka_unit_test(test_no_certificate),         cmocka_unit_test(test_resumed_session),
+        cmocka_unit_test(test_common_names),           cmocka_unit_test(test_buffer_is_too_small),
     };
 
     return cmocka_run_group_tests(tests, NULL, teardown);

@@ -136,14 +136,14 @@ static void test_tls(void **state)
     expect(&header, 0x21, 0x00,
            "\x01\0\x08http/1.1\x02\0\x09"
            "a.example"
-           "\x20\0\x2e\x07\0\0\0\0\x21\0\x07TLSv1.3\x23\0\x03"
+           "\x20\0\x34\x07\0\0\0\0\x21\0\x07TLSv1.3\x23\0\x03"
            "AES"
            "\x24\0\x06SHA256\x25\0\x05"
            "EC256"
            "\x22\0\x05"
-           "alice\xe0\0\x03"
+           "alice\x28\0\x03"
            "DER",
-           11 + 12 + 3 + 46 + 6);
+           11 + 12 + 3 + 52);
     header.certificate = PROXY_HEADER_CERTIFICATE_SESSION;
     header.alpn = header.authority = header.sig_alg = header.key_alg = NULL;
     header.der = NULL;
@@ -152,6 +152,18 @@ static void test_tls(void **state)
            "AES\x22\0\x05"
            "alice",
            32);
+}
+
+/* Of our own certificate, so also where the client has none. */
+static void test_algorithms_are_ours(void **state)
+{
+    struct proxy_header header = {.version = "T", .sig_alg = "SHA256", .key_alg = "EC256"};
+
+    (void)state;
+    expect(&header, 0x21, 0x00,
+           "\x20\0\x1a\x01\0\0\0\x01\x21\0\x01T\x24\0\x06SHA256\x25\0\x05"
+           "EC256",
+           29);
 }
 
 /* "verify" says zero only for a certificate that is there and good. */
@@ -241,6 +253,7 @@ int main(void)
         cmocka_unit_test(test_unix),
         cmocka_unit_test(test_unspecified_and_local),
         cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_algorithms_are_ours),
         cmocka_unit_test(test_verify_field),
         cmocka_unit_test(test_left_out_rather_than_cut),
         cmocka_unit_test(test_buffer_too_small),
