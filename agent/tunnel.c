@@ -1,7 +1,6 @@
 #include "agent/tunnel.h"
 
 #include "agent/agent_config.h"
-#include "base/clock.h"
 #include "daemon/session.h"
 #include "net/peer.h"
 
@@ -67,8 +66,7 @@ static void handshaken(void *arg, const struct error *err)
     struct session *session = arg;
     struct connection_info info;
 
-    connection_info(session->connection, &info);
-    record_note_tls(&session->record, &info);
+    session_handshaken(session, err, &info);
     if (err != NULL)
         session_refuse(session, err);
     else if (!session_watch_revocation(session, &info))
@@ -78,26 +76,15 @@ static void handshaken(void *arg, const struct error *err)
 static void connected(void *arg, int fd, size_t target, const struct error *err)
 {
     struct session *session = arg;
-    const struct session_service *service = session->service;
-    struct connection_config config = {.loop = worker_loop(service->worker),
-                                       .context = service->context,
-                                       .fd = fd,
-                                       .server_name = settings_of(session)->server_name,
-                                       .deadline = clock_deadline(service->settings->handshake_timeout_ms),
-                                       .tunnel = (uint32_t)service->index,
-                                       .done = handshaken,
-                                       .arg = session};
-    struct error problem = ERROR_INIT;
+    struct connection_config config = {.fd = fd, .server_name = settings_of(session)->server_name, .done = handshaken};
 
     session->connector = NULL;
     if (fd < 0) {
         session_end(session, RECORD_FAILED, err->text);
         return;
     }
-    (void)address_text(&service->targets[target], session->record.far, sizeof(session->record.far));
-    session->connection = connection_start(&config, &problem);
-    if (session->connection == NULL)
-        session_end(session, record_result_of(&problem), problem.text);
+    (void)address_text(&session->service->targets[target], session->record.far, sizeof(session->record.far));
+    session_handshake(session, &config);
 }
 
 /* Which local users may use this tunnel's key. Fails closed: who cannot be identified is refused. */

@@ -50,7 +50,7 @@ static int widest(const cJSON *list, const char *member)
     return most > 64 ? 64 : (int)most;
 }
 
-static void print_identities(const cJSON *answer, int indent, FILE *out)
+void control_text_identities(const cJSON *answer, FILE *out)
 {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "identities");
     int name_width = widest(list, "name"), state_width = widest(list, "state");
@@ -58,22 +58,15 @@ static void print_identities(const cJSON *answer, int indent, FILE *out)
 
     cJSON_ArrayForEach(item, list)
     {
-        char name[CELL_BYTES], state[CELL_BYTES], cell[CELL_BYTES];
-        const char *since = text_of(item, "since"), *why = text_of(item, "reason");
+        char name[CELL_BYTES], state[CELL_BYTES], since[CELL_BYTES], why[CELL_BYTES];
+        const char *begin = text_of(item, "since"), *reason = text_of(item, "reason");
 
-        (void)fprintf(out, "%*s%-*s  %-*s", indent, "", name_width, shown(text_of(item, "name"), name), state_width,
-                      shown(text_of(item, "state"), state));
-        if (since != NULL)
-            (void)fprintf(out, "  since %s", shown(since, cell));
-        if (why != NULL)
-            (void)fprintf(out, "  %s", shown(why, cell));
-        (void)fputc('\n', out);
+        shown(text_of(item, "name"), name);
+        shown(text_of(item, "state"), state);
+        (void)fprintf(out, "%-*s  %-*s%s%s%s%s\n", name_width, name, begin == NULL && reason == NULL ? 0 : state_width,
+                      state, begin == NULL ? "" : "  since ", shown(begin, since), reason == NULL ? "" : "  ",
+                      shown(reason, why));
     }
-}
-
-void control_text_identities(const cJSON *answer, FILE *out)
-{
-    print_identities(answer, 0, out);
 }
 
 /* "a, b" */
@@ -112,19 +105,97 @@ static void print_keyholders(const cJSON *answer, FILE *out)
     }
 }
 
-static void print_services(const cJSON *answer, FILE *out)
+static double number_of(const cJSON *object, const char *name)
 {
-    const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "services");
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, name);
+
+    return cJSON_IsNumber(value) ? value->valuedouble : 0;
+}
+
+/* A column of a table; "-" for what is not known. */
+static void print_number(const cJSON *object, const char *name, int width, int digits, FILE *out)
+{
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, name);
+
+    if (cJSON_IsNumber(value))
+        (void)fprintf(out, "  %*.*f", width, digits, value->valuedouble);
+    else
+        (void)fprintf(out, "  %*s", width, "-");
+}
+
+static int wide_enough(const cJSON *list, const char *title)
+{
     int width = widest(list, "name");
+
+    return width > (int)strlen(title) ? width : (int)strlen(title);
+}
+
+static void print_identity_table(const cJSON *answer, FILE *out)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "identities");
+    int width = wide_enough(list, "identity");
     const cJSON *item;
 
+    if (cJSON_GetArraySize(list) == 0)
+        return;
+    (void)fprintf(out, "\n%-*s  %-8s  %10s  %6s  %8s  %8s  %9s  %s\n", width, "identity", "state", "signatures",
+                  "failed", "p50 ms", "p99 ms", "cert days", "state since");
     cJSON_ArrayForEach(item, list)
     {
-        char kind[CELL_BYTES], name[CELL_BYTES];
+        char name[CELL_BYTES], state[CELL_BYTES], reason[CELL_BYTES];
+        const char *why = text_of(item, "reason");
 
-        (void)fprintf(out, "  %s %-*s  ", shown(text_of(item, "kind"), kind), width,
-                      shown(text_of(item, "name"), name));
-        print_names(cJSON_GetObjectItemCaseSensitive(item, "listen"), out);
+        (void)fprintf(out, "%-*s  %-8s", width, shown(text_of(item, "name"), name),
+                      shown(text_of(item, "state"), state));
+        print_number(item, "signatures", 10, 0, out);
+        print_number(item, "not_signed", 6, 0, out);
+        print_number(item, "sign_p50_ms", 8, 1, out);
+        print_number(item, "sign_p99_ms", 8, 1, out);
+        print_number(item, "days_left", 9, 0, out);
+        (void)fprintf(out, "  %s\n", shown(text_of(item, "since"), reason));
+        if (why != NULL)
+            (void)fprintf(out, "  %s\n", shown(why, reason));
+    }
+}
+
+static void print_service(const cJSON *item, int width, FILE *out)
+{
+    char name[CELL_BYTES], text[CELL_BYTES], when[CELL_BYTES];
+    double handshakes = number_of(item, "handshakes");
+
+    (void)fprintf(out, "%-*s", width, shown(text_of(item, "name"), name));
+    print_number(item, "open", 6, 0, out);
+    print_number(item, "total", 8, 0, out);
+    print_number(item, "failed", 6, 0, out);
+    if (handshakes > 0)
+        (void)fprintf(out, "  %6.0f%%", number_of(item, "resumed") * 100 / handshakes);
+    else
+        (void)fprintf(out, "  %7s", "-");
+    print_number(item, "handshake_p50_ms", 8, 1, out);
+    print_number(item, "handshake_p99_ms", 8, 1, out);
+    (void)fputs("  ", out);
+    print_names(cJSON_GetObjectItemCaseSensitive(item, "listen"), out);
+    if (text_of(item, "last_failure") != NULL)
+        (void)fprintf(out, "  last failure %s: %s\n", shown(text_of(item, "last_failure_at"), when),
+                      shown(text_of(item, "last_failure"), text));
+}
+
+static void print_service_table(const cJSON *answer, FILE *out)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "services");
+    const char *kind = text_of(cJSON_GetArrayItem(list, 0), "kind");
+    char cell[CELL_BYTES];
+    int width;
+    const cJSON *item;
+
+    if (kind == NULL)
+        return;
+    width = wide_enough(list, shown(kind, cell));
+    (void)fprintf(out, "\n%-*s  %6s  %8s  %6s  %7s  %8s  %8s  %s\n", width, cell, "open", "total", "failed", "resumed",
+                  "p50 ms", "p99 ms", "listens on");
+    cJSON_ArrayForEach(item, list)
+    {
+        print_service(item, width, out);
     }
 }
 
@@ -136,12 +207,10 @@ void control_text_status(const cJSON *answer, FILE *out)
     line(out, "config", text_of(answer, "config"));
     line(out, "since", text_of(answer, "since"));
     line_number(out, "generation", cJSON_GetObjectItemCaseSensitive(answer, "generation"));
-    (void)fputs("identities\n", out);
-    print_identities(answer, 2, out);
-    (void)fputs("keyholders\n", out);
+    print_service_table(answer, out);
+    print_identity_table(answer, out);
+    (void)fputs("\nkeyholders\n", out);
     print_keyholders(answer, out);
-    (void)fputs("services\n", out);
-    print_services(answer, out);
 }
 
 void control_text_errors(const cJSON *answer, FILE *out)

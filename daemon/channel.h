@@ -19,13 +19,14 @@
 
 enum channel_kind {
     /* supervisor -> network process */
-    CHANNEL_CONFIG = 1, /* name: file name; a: number of workers; fd: the sealed text */
-    CHANNEL_LISTENER,   /* a: number of the service; fds */
+    CHANNEL_CONFIG = 1, /* name: file name; a: number of workers; b: number to count under; fd: the sealed text */
+    CHANNEL_LISTENER,   /* a: number of the service, or their number for the metrics page; fds */
+    CHANNEL_METERS,     /* a: number of the service or identity; b: 1 for an identity; fd */
     CHANNEL_PREPARE,    /* everything above was sent: load, confine, answer READY or FAILED */
     CHANNEL_LINK,       /* a: group, b: worker; fd: to the keyholder */
     CHANNEL_GO,         /* accept connections */
-    CHANNEL_DRAIN,      /* a: milliseconds that established connections have left; then exit */
-    CHANNEL_CRL_FILE,   /* a: number of the service; text: path; fd: a CRL file that has changed */
+    CHANNEL_DRAIN,    /* a: milliseconds that established connections have left; then exit. b: 1 when nobody follows */
+    CHANNEL_CRL_FILE, /* a: number of the service; text: path; fd: a CRL file that has changed */
     /* network process -> supervisor */
     CHANNEL_READY = 64,
     CHANNEL_FAILED,    /* a: enum error_category; text */

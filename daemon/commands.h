@@ -7,6 +7,7 @@
 
 #include "daemon/blueprint.h"
 #include "daemon/keeper.h"
+#include "daemon/meters_store.h"
 #include "net/listener.h"
 
 struct commands;
@@ -25,6 +26,7 @@ struct commands_view {
     const struct blueprint *plan;
     const struct listener_sockets *const *listeners; /* by number of the service */
     struct keeper *const *keepers;                   /* by number of the group */
+    const struct meters_set *meters;
 };
 
 /* No socket is open yet. NULL when memory is exhausted. */

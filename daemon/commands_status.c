@@ -1,5 +1,8 @@
 #include "daemon/commands_status.h"
 
+#include "daemon/meters.h"
+
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,14 +18,16 @@ static void add_text_or_null(cJSON *object, const char *key, const char *text)
         (void)cJSON_AddStringToObject(object, key, text);
 }
 
-static void add_time(cJSON *object, const char *key, time_t when)
+/* A moment as in "2026-11-20T10:00:00Z"; null for 0. */
+static void add_time(cJSON *object, const char *key, int64_t moment)
 {
+    time_t seconds = (time_t)moment;
     struct tm broken;
     char text[32] = "";
 
-    if (gmtime_r(&when, &broken) != NULL)
+    if (moment != 0 && gmtime_r(&seconds, &broken) != NULL)
         (void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &broken);
-    (void)cJSON_AddStringToObject(object, key, text);
+    add_text_or_null(object, key, text);
 }
 
 /* Since when it is in this state, how it came there, and how often that has changed. */
@@ -38,8 +43,70 @@ static void add_life(cJSON *object, const struct life *life)
     (void)cJSON_AddNumberToObject(object, "transitions", life == NULL ? 0 : (double)life->transitions);
 }
 
-static void add_identity(const struct commands_view *view, const char *name, cJSON *list)
+/* Milliseconds with their thousandths; null when nothing was counted. */
+static void add_percentile(cJSON *object, const char *key, const struct histogram *histogram, double percent)
 {
+    if (histogram->count == 0)
+        (void)cJSON_AddNullToObject(object, key);
+    else
+        (void)cJSON_AddNumberToObject(object, key, (double)histogram_percentile(histogram, percent) / 1000);
+}
+
+static void add_signatures(cJSON *object, const struct meters *meters)
+{
+    struct meters_reading *reading = malloc(sizeof(*reading));
+    uint64_t n = 0;
+
+    if (reading == NULL)
+        return;
+    meters_read(meters, reading);
+    for (size_t i = 0; i < reading->n_mechanisms; i++)
+        n += reading->mechanisms[i].signatures;
+    (void)cJSON_AddNumberToObject(object, "signatures", (double)n);
+    (void)cJSON_AddNumberToObject(object, "not_signed", (double)reading->not_signed);
+    add_percentile(object, "sign_p50_ms", &reading->sign, 50);
+    add_percentile(object, "sign_p99_ms", &reading->sign, 99);
+    add_time(object, "not_after", reading->not_after);
+    if (reading->not_after == 0)
+        (void)cJSON_AddNullToObject(object, "days_left");
+    else
+        (void)cJSON_AddNumberToObject(object, "days_left",
+                                      (double)((reading->not_after - (int64_t)time(NULL)) / 86400));
+    free(reading);
+}
+
+static void add_traffic(cJSON *object, const struct meters *meters)
+{
+    struct meters_reading *reading = malloc(sizeof(*reading));
+    struct histogram *both;
+    uint64_t total = 0;
+
+    if (reading == NULL)
+        return;
+    meters_read(meters, reading);
+    for (size_t i = 0; i < METERS_RESULTS; i++)
+        total += reading->results[i];
+    (void)cJSON_AddNumberToObject(object, "open", (double)reading->open);
+    (void)cJSON_AddNumberToObject(object, "total", (double)(total + reading->open));
+    (void)cJSON_AddNumberToObject(object, "failed",
+                                  (double)(reading->results[RECORD_FAILED] + reading->results[RECORD_REFUSED] +
+                                           reading->results[RECORD_LOST] + reading->results[RECORD_LIMIT]));
+    add_text_or_null(object, "last_failure", reading->last_failure);
+    add_time(object, "last_failure_at", reading->last_failure_time);
+    (void)cJSON_AddNumberToObject(object, "bytes_in", (double)reading->bytes_in);
+    (void)cJSON_AddNumberToObject(object, "bytes_out", (double)reading->bytes_out);
+    (void)cJSON_AddNumberToObject(object, "handshakes", (double)(reading->full.count + reading->resumed.count));
+    (void)cJSON_AddNumberToObject(object, "resumed", (double)reading->resumed.count);
+    both = &reading->full;
+    histogram_add(both, &reading->resumed);
+    add_percentile(object, "handshake_p50_ms", both, 50);
+    add_percentile(object, "handshake_p99_ms", both, 99);
+    free(reading);
+}
+
+static void add_identity(const struct commands_view *view, size_t number, cJSON *list)
+{
+    const char *name = view->plan->settings->identities[number]->section->title;
     const struct groups *groups = &view->plan->groups;
     size_t group = groups_find(groups, name);
     const struct keeper *keeper = group < groups->n ? view->keepers[group] : NULL;
@@ -59,6 +126,8 @@ static void add_identity(const struct commands_view *view, const char *name, cJS
     add_text_or_null(object, "reason", found.text);
     add_life(object, found.life);
     (void)cJSON_AddBoolToObject(object, "locked", keeper != NULL && keeper_is_locked(keeper));
+    if (view->meters != NULL)
+        add_signatures(object, view->meters->identities[number]);
     (void)cJSON_AddItemToArray(list, object);
 }
 
@@ -70,7 +139,7 @@ void commands_status_identities(const struct commands_view *view, const char *na
         const char *title = settings->identities[i]->section->title;
 
         if (name == NULL || strcmp(title, name) == 0)
-            add_identity(view, title, list);
+            add_identity(view, i, list);
     }
 }
 
@@ -116,6 +185,8 @@ static void add_services(const struct commands_view *view, cJSON *list)
                 (void)cJSON_AddItemToArray(addresses,
                                            cJSON_CreateString(address_socket_text(&address, text, sizeof(text))));
         }
+        if (view->meters != NULL)
+            add_traffic(object, view->meters->services[i]);
         (void)cJSON_AddItemToArray(list, object);
     }
 }

@@ -117,10 +117,20 @@ static result spawn(struct generation *generation, struct error *err)
     return ERROR_NONE;
 }
 
+static result send_meters(const struct generation *generation, size_t index, bool identity, const struct meters *meters,
+                          struct error *err)
+{
+    struct channel_message message = {
+        .kind = CHANNEL_METERS, .a = index, .b = identity, .fds = {meters_fd(meters)}, .n_fds = 1};
+
+    return channel_send(generation->control, &message, err);
+}
+
 static result hand_over(struct generation *generation, struct error *err)
 {
     const struct blueprint *plan = generation->config.plan;
-    struct channel_message message = {.kind = CHANNEL_CONFIG, .a = generation->workers, .n_fds = 1};
+    struct channel_message message = {
+        .kind = CHANNEL_CONFIG, .a = generation->workers, .b = generation->config.meters->generation, .n_fds = 1};
     result r;
 
     (void)snprintf(message.text, sizeof(message.text), "%s", plan->config->file);
@@ -129,13 +139,19 @@ static result hand_over(struct generation *generation, struct error *err)
         return r;
     r = channel_send(generation->control, &message, err);
     (void)close(message.fds[0]);
-    for (size_t i = 0; i < plan->settings->n_services && r == ERROR_NONE; i++) {
+    for (size_t i = 0; i <= plan->settings->n_services && r == ERROR_NONE; i++) {
         const struct listener_sockets *sockets = generation->config.listeners[i];
 
+        if (sockets == NULL)
+            continue;
         message = (struct channel_message){.kind = CHANNEL_LISTENER, .a = i, .n_fds = sockets->n};
         memcpy(message.fds, sockets->fds, sockets->n * sizeof(int));
         r = channel_send(generation->control, &message, err);
     }
+    for (size_t i = 0; i < plan->settings->n_services && r == ERROR_NONE; i++)
+        r = send_meters(generation, i, false, generation->config.meters->services[i], err);
+    for (size_t i = 0; i < plan->settings->n_identities && r == ERROR_NONE; i++)
+        r = send_meters(generation, i, true, generation->config.meters->identities[i], err);
     if (r == ERROR_NONE)
         r = channel_send(generation->control, &(struct channel_message){.kind = CHANNEL_PREPARE}, err);
     return r;
@@ -263,6 +279,7 @@ struct generation *generation_new(const struct generation_config *config, struct
     loop_watch_set(generation->watch, LOOP_READ);
     loop_timer_set(generation->timer, GENERATION_PATIENCE_MS);
     generation->config.listeners = NULL;
+    generation->config.meters = NULL;
     return generation;
 
 err0:
@@ -300,13 +317,23 @@ void generation_go(struct generation *generation)
     tell(generation, &(struct channel_message){.kind = CHANNEL_GO});
 }
 
-void generation_drain(struct generation *generation, uint64_t ms)
+static void drain_it(struct generation *generation, uint64_t ms, bool last)
 {
-    tell(generation, &(struct channel_message){.kind = CHANNEL_DRAIN, .a = ms});
+    tell(generation, &(struct channel_message){.kind = CHANNEL_DRAIN, .a = ms, .b = last});
     generation->draining = true;
     generation->drain_ms = ms;
     if (generation->ready)
         set_deadline(generation);
+}
+
+void generation_drain(struct generation *generation, uint64_t ms)
+{
+    drain_it(generation, ms, false);
+}
+
+void generation_stop(struct generation *generation, uint64_t ms)
+{
+    drain_it(generation, ms, true);
 }
 
 void generation_reap(struct generation *generation)

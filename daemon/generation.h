@@ -6,6 +6,7 @@
 #define TOKENTLS_DAEMON_GENERATION_H
 
 #include "daemon/blueprint.h"
+#include "daemon/meters_store.h"
 #include "net/listener.h"
 #include "net/loop.h"
 
@@ -34,6 +35,7 @@ struct generation_config {
     const struct program *program;
     struct blueprint *plan;                          /* referenced */
     const struct listener_sockets *const *listeners; /* by number of the service; used during the call only */
+    const struct meters_set *meters;                 /* used during the call only */
     const struct generation_events *events;          /* static */
     void *arg;
 };
@@ -55,6 +57,7 @@ void generation_link(struct generation *generation, size_t group, unsigned worke
 void generation_go(struct generation *generation);
 void generation_drain(struct generation *generation, uint64_t ms);
 void generation_crl_file(struct generation *generation, size_t service, const char *path, int fd);
+void generation_stop(struct generation *generation, uint64_t ms); /* generation_drain(), and nobody follows */
 
 /* After SIGCHLD; may call `ended`. */
 void generation_reap(struct generation *generation);

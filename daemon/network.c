@@ -5,6 +5,8 @@
 #include "daemon/channel.h"
 #include "daemon/config_text.h"
 #include "daemon/crls.h"
+#include "daemon/meters.h"
+#include "daemon/metrics.h"
 #include "daemon/worker.h"
 #include "tls/libctx.h"
 #include "tls/verify/crl.h"
@@ -25,6 +27,8 @@ struct network {
     struct crls *crls; /* which all workers share */
     struct worker *workers[SETTINGS_WORKERS_MAX];
     unsigned n_workers, n_made;
+    struct listener_sockets page_sockets;
+    struct metrics *metrics; /* NULL: no page */
     struct loop *loop;
     struct loop_watch *control;
     struct loop_timer *drain;
@@ -133,17 +137,47 @@ static result take_config(struct network *network, struct channel_message *messa
     if (r != ERROR_NONE)
         return r;
     network->n_workers = (unsigned)message->a;
+    network->shared.generation = (unsigned)(message->b % METERS_GENERATIONS_MAX);
     network->shared.services = calloc(network->settings->n_services + 1, sizeof(*network->shared.services));
-    if (network->shared.services == NULL)
+    network->shared.identity_meters = calloc(network->settings->n_identities + 1, sizeof(struct meters *));
+    if (network->shared.services == NULL || network->shared.identity_meters == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
     program_setup_log(network->program, network->settings);
     return ERROR_NONE;
+}
+
+static result take_page_listener(struct network *network, struct channel_message *message, struct error *err)
+{
+    if (network->settings->metrics.listen == NULL || message->n_fds > LISTENER_SOCKETS_MAX ||
+        network->page_sockets.n != 0)
+        return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
+    memcpy(network->page_sockets.fds, message->fds, message->n_fds * sizeof(int));
+    network->page_sockets.n = message->n_fds;
+    message->n_fds = 0;
+    return ERROR_NONE;
+}
+
+static result take_meters(struct network *network, struct channel_message *message, struct error *err)
+{
+    struct meters **place = NULL;
+
+    if (network->config != NULL && message->b == 0 && message->a < network->settings->n_services)
+        place = &network->shared.services[message->a].meters;
+    if (network->config != NULL && message->b == 1 && message->a < network->settings->n_identities)
+        place = &network->shared.identity_meters[message->a];
+    if (place == NULL || *place != NULL || message->n_fds != 1)
+        return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
+    message->n_fds = 0;
+    *place = meters_open(message->fds[0], err);
+    return *place == NULL ? err->category : ERROR_NONE;
 }
 
 static result take_listener(struct network *network, struct channel_message *message, struct error *err)
 {
     struct worker_shared_service *service;
 
+    if (network->config != NULL && message->a == network->settings->n_services)
+        return take_page_listener(network, message, err);
     if (network->config == NULL || message->a >= network->settings->n_services || message->n_fds == 0 ||
         network->shared.services[message->a].n_fds != 0)
         return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
@@ -243,6 +277,15 @@ static result prepare_crls(struct network *network, struct error *err)
     return r;
 }
 
+static result make_page(struct network *network, struct error *err)
+{
+    struct metrics_config config = {
+        .loop = network->loop, .sockets = &network->page_sockets, .shared = &network->shared};
+
+    network->metrics = metrics_new(&config, err);
+    return network->metrics == NULL ? err->category : ERROR_NONE;
+}
+
 static result prepare(struct network *network, struct error *err)
 {
     result r;
@@ -270,6 +313,8 @@ static result prepare(struct network *network, struct error *err)
     }
     for (unsigned i = 0; i < network->n_made && r == ERROR_NONE; i++)
         r = worker_start(network->workers[i], err);
+    if (r == ERROR_NONE && network->page_sockets.n > 0)
+        r = make_page(network, err);
     if (r == ERROR_NONE)
         send_to_supervisor(network, &(struct channel_message){.kind = CHANNEL_READY});
     return r;
@@ -297,6 +342,7 @@ static result go(struct network *network, struct error *err)
 
     for (unsigned i = 0; i < network->n_made && r == ERROR_NONE; i++)
         r = worker_post_go(network->workers[i], err);
+    metrics_go(network->metrics);
     return r;
 }
 
@@ -310,8 +356,9 @@ static void abort_connections(void *arg)
     }
 }
 
-static result drain(struct network *network, uint64_t ms, struct error *err)
+static result drain(struct network *network, uint64_t ms, bool last, struct error *err)
 {
+    metrics_drain(network->metrics, last);
     if (ms == 0 || network->n_made == 0) {
         abort_connections(network);
         if (network->n_made == 0)
@@ -339,6 +386,8 @@ static result obey(struct network *network, struct channel_message *message, str
         return take_config(network, message, err);
     case CHANNEL_LISTENER:
         return take_listener(network, message, err);
+    case CHANNEL_METERS:
+        return take_meters(network, message, err);
     case CHANNEL_PREPARE:
         return prepare(network, err);
     case CHANNEL_LINK:
@@ -346,7 +395,7 @@ static result obey(struct network *network, struct channel_message *message, str
     case CHANNEL_GO:
         return go(network, err);
     case CHANNEL_DRAIN:
-        return drain(network, message->a, err);
+        return drain(network, message->a, message->b == 1, err);
     case CHANNEL_CRL_FILE:
         return take_crl_file(network, message, err);
     case CHANNEL_READY:
@@ -380,7 +429,7 @@ static void control_ready(void *arg, unsigned events)
         case CHANNEL_BROKEN:
             loop_watch_set(network->control, 0);
             network->deserted = true;
-            (void)drain(network, 0, &err);
+            (void)drain(network, 0, true, &err);
             return;
         }
         if (r != ERROR_NONE) {
@@ -394,13 +443,20 @@ static void release(struct network *network)
 {
     for (unsigned i = 0; i < network->n_made; i++)
         worker_free(network->workers[i]);
+    metrics_free(network->metrics);
+    for (size_t i = 0; i < network->page_sockets.n; i++)
+        (void)close(network->page_sockets.fds[i]);
     loop_timer_free(network->drain);
     loop_watch_free(network->control);
     for (size_t i = 0;
          network->settings != NULL && network->shared.services != NULL && i < network->settings->n_services; i++) {
+        meters_free(network->shared.services[i].meters);
         for (size_t k = 0; k < network->shared.services[i].n_fds; k++)
             (void)close(network->shared.services[i].fds[k]);
     }
+    for (size_t i = 0; network->shared.identity_meters != NULL && i < network->settings->n_identities; i++)
+        meters_free(network->shared.identity_meters[i]);
+    free(network->shared.identity_meters);
     free(network->shared.services);
     crls_free(network->crls);
     groups_free(&network->groups);

@@ -91,16 +91,18 @@ void running_watch_files(struct running *running, const struct running_watch *wa
 
 void running_release_sockets(struct running *running, struct sockets *sockets)
 {
-    sockets_release(sockets, running->listeners, running->plan->settings->n_services);
+    sockets_release(sockets, running->listeners);
     running->listeners = NULL;
 }
 
-void running_free(struct running *running, struct sockets *sockets)
+void running_free(struct running *running, struct sockets *sockets, struct meters_store *meters)
 {
     if (running == NULL)
         return;
     file_watch_free(running->files);
     generation_free(running->generation);
+    meters_store_end(running->plan, &running->meters);
+    meters_store_release(meters, running->plan, &running->meters);
     running_release_sockets(running, sockets);
     free(running->keepers);
     blueprint_free(running->plan);

@@ -8,6 +8,7 @@
 #include "daemon/file_watch.h"
 #include "daemon/generation.h"
 #include "daemon/keepers.h"
+#include "daemon/meters_store.h"
 #include "daemon/sockets.h"
 
 struct running;
@@ -31,6 +32,7 @@ struct running {
     struct keeper **keepers;                         /* by number of the group */
     struct file_watch *files;                        /* NULL: not watched */
     struct running_watch watch;
+    struct meters_set meters;
 };
 
 /* Make one without processes and sockets. Takes `plan` over, on failure (NULL with *err set) too. */
@@ -45,8 +47,10 @@ void running_watch_files(struct running *running, const struct running_watch *wa
 /* Give its listening sockets back: those that no other configuration uses are closed. More than once is allowed. */
 void running_release_sockets(struct running *running, struct sockets *sockets);
 
-/* End its network process, give the sockets back, free. Its keyholders stay until a sweep. NULL is allowed. */
-void running_free(struct running *running, struct sockets *sockets);
+/*
+ * End its network process, give sockets and meters back, free. Its keyholders stay until a sweep. NULL is allowed.
+ */
+void running_free(struct running *running, struct sockets *sockets, struct meters_store *meters);
 
 /* Mark its keyholders as wanted before keepers_sweep(). NULL is allowed. */
 void running_want_keepers(const struct running *running, struct keepers *keepers);

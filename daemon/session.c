@@ -1,6 +1,8 @@
 #include "daemon/session.h"
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "daemon/meters.h"
 #include "net/socket.h"
 #include "tls/verify/crl.h"
 #include "tls/verify/revoked.h"
@@ -9,6 +11,35 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* How often the bytes of established connections are counted, in ms. */
+#define TALLY_MS 2000
+
+static struct meters *meters_of(const struct session_service *service)
+{
+    return worker_meters(service->worker, service->index);
+}
+
+static void count_bytes(struct session *session)
+{
+    struct relay_totals *totals = &session->record.totals;
+
+    if (session->relay != NULL)
+        relay_totals(session->relay, totals);
+    meters_bytes(meters_of(session->service), totals->a_to_b - session->counted.a_to_b,
+                 totals->b_to_a - session->counted.b_to_a);
+    session->counted = *totals;
+}
+
+static void tally(void *arg)
+{
+    struct session_service *service = arg;
+
+    for (struct session *session = service->sessions; session != NULL; session = session->next)
+        count_bytes(session);
+    if (service->sessions != NULL)
+        loop_timer_set(service->tally, TALLY_MS);
+}
+
 result session_service_open(struct session_service *service, struct worker *worker, size_t index, const char *kind,
                             struct error *err)
 {
@@ -16,6 +47,9 @@ result session_service_open(struct session_service *service, struct worker *work
     service->index = index;
     service->kind = kind;
     service->settings = worker_settings(worker, index);
+    service->tally = loop_timer_new(worker_loop(worker), tally, service, err);
+    if (service->tally == NULL)
+        return ERROR_INTERNAL;
     return settings_targets(service->settings, &service->targets, err);
 }
 
@@ -45,10 +79,9 @@ void session_service_close(struct session_service *service)
 {
     for (struct session *session = service->sessions, *next; session != NULL; session = next) {
         next = session->next;
-        if (session->relay != NULL)
-            relay_totals(session->relay, &session->record.totals);
         session_end(session, RECORD_ENDED, "the daemon ends it");
     }
+    loop_timer_free(service->tally);
     context_free(service->context);
     crl_snapshot_free(service->crls);
     free(service->identities);
@@ -105,6 +138,7 @@ static void turn_away(const struct session_service *service, int fd, const struc
 
     record_begin(&record, service->kind, service->settings->section->title, peer);
     record_write(&record, RECORD_LIMIT, reason);
+    meters_turned_away(meters_of(service), reason);
     socket_abort_on_close(fd);
     (void)close(fd);
 }
@@ -136,7 +170,10 @@ struct session *session_accept(struct session_service *service, size_t size, int
     session->next = service->sessions;
     if (session->next != NULL)
         session->next->previous = session;
+    else
+        loop_timer_set(service->tally, TALLY_MS);
     service->sessions = session;
+    meters_opened(meters_of(service), worker_generation(service->worker));
     record_begin(&session->record, service->kind, service->settings->section->title, peer);
     return session;
 }
@@ -160,6 +197,45 @@ void session_connect_to(struct session *session, const struct address *targets, 
     session->connector = connector_start(&config, &err);
     if (session->connector == NULL)
         session_end(session, RECORD_FAILED, err.text);
+}
+
+void session_handshake(struct session *session, struct connection_config *config)
+{
+    const struct session_service *service = session->service;
+    struct error err = ERROR_INIT;
+
+    session->handshake_us = clock_monotonic_us();
+    config->loop = worker_loop(service->worker);
+    config->context = service->context;
+    config->deadline = clock_deadline(service->settings->handshake_timeout_ms);
+    config->tunnel = (uint32_t)service->index;
+    config->arg = session;
+    session->connection = connection_start(config, &err);
+    if (session->connection == NULL)
+        session_end(session, record_result_of(&err), err.text);
+}
+
+static bool is_of_token(const struct error *err)
+{
+    return err->category == ERROR_TOKEN || err->category == ERROR_PIN;
+}
+
+void session_handshaken(struct session *session, const struct error *err, struct connection_info *info)
+{
+    const struct session_service *service = session->service;
+    struct meters *identity;
+
+    connection_info(session->connection, info);
+    record_note_tls(&session->record, info);
+    identity = worker_identity_meters(service->worker, info->identity);
+    if (info->signed_on_token)
+        meters_signed(identity, info->mechanism, (uint64_t)info->sign_ms * 1000);
+    else if (err != NULL && is_of_token(err))
+        meters_not_signed(identity);
+    if (info->verdict != NULL)
+        meters_verdict(meters_of(service), info->verdict);
+    if (err == NULL)
+        meters_handshake(meters_of(service), info->resumed, clock_monotonic_us() - session->handshake_us);
 }
 
 void session_handshake_ended(struct session *session)
@@ -206,7 +282,9 @@ void session_end(struct session *session, enum record_result how, const char *re
 {
     struct session_service *service = session->service;
 
+    count_bytes(session);
     record_write(&session->record, how, reason);
+    meters_closed(meters_of(service), worker_generation(service->worker), how, reason);
     connector_cancel(session->connector);
     relay_cancel(session->relay);
     connection_free(session->connection, true);

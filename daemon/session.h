@@ -26,6 +26,7 @@ struct session_service {
     struct address *targets;
     struct session *sessions;
     struct crl_snapshot *crls; /* the last one published; NULL: still those of the start */
+    struct loop_timer *tally;  /* counts the bytes of connections that go on */
 };
 
 /*
@@ -39,8 +40,10 @@ struct session {
     struct connector *connector;
     struct connection *connection;
     struct relay *relay;
-    bool handshaking;      /* counted as such */
-    STACK_OF(X509) * path; /* of the peer, while close-on-revocation watches it; owned; NULL: it does not */
+    bool handshaking;            /* counted as such */
+    STACK_OF(X509) * path;       /* of the peer, while close-on-revocation watches it; owned; NULL: it does not */
+    uint64_t handshake_us;       /* when it began, CLOCK_MONOTONIC */
+    struct relay_totals counted; /* of the bytes, so far */
     struct record record;
 };
 
@@ -87,6 +90,15 @@ MUST_USE bool session_watch_revocation(struct session *session, const struct con
  */
 void session_connect(struct session *session, connector_done_fn *done);
 void session_connect_to(struct session *session, const struct address *targets, size_t n, connector_done_fn *done);
+
+/*
+ * Start the TLS handshake of `config`, in which fd (taken over), server_name and done are set. `done` is called as in
+ * connection.h, with the session, and calls session_handshaken() first. A failure to begin ends the session.
+ */
+void session_handshake(struct session *session, struct connection_config *config);
+
+/* Note on the record and in the meters how the handshake has ended; `info` is filled in for the caller's use. */
+void session_handshaken(struct session *session, const struct error *err, struct connection_info *info);
 
 /* The TLS side is done with its handshake; whoever waits for a place may have this one. More than once is allowed. */
 void session_handshake_ended(struct session *session);

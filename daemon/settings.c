@@ -194,6 +194,17 @@ static void check_control(const struct config_section *section, struct config_er
     free(text);
 }
 
+static void check_metrics(const struct config_section *section, struct config_errors *errors, struct settings *ret)
+{
+    struct error err = ERROR_INIT;
+
+    ret->metrics = *(const struct settings_metrics *)section->values;
+    ret->metrics.line = config_line(section, "listen");
+    if (ret->metrics.listen != NULL &&
+        address_parse(ret->metrics.listen, ADDRESS_LISTEN, &ret->metrics.address, &err) != ERROR_NONE)
+        config_errors_add(errors, ret->metrics.line, "listen: %s", err.text);
+}
+
 static void warn_idle(struct settings *settings, const struct config_section *section)
 {
     const struct config_schema *schema = section->schema;
@@ -242,6 +253,8 @@ void settings_collect(const struct config *config, const char *service, struct c
             ret->log = *(const struct settings_log *)section->values;
         else if (section->schema == &settings_schema_control)
             check_control(section, errors, ret);
+        else if (section->schema == &settings_schema_metrics)
+            check_metrics(section, errors, ret);
         else if (strcmp(section->schema->name, service) == 0)
             add_service(section, errors, ret);
     }

@@ -70,6 +70,16 @@ struct settings_control {
     unsigned line;
 };
 
+/* Section metrics. */
+struct settings_metrics {
+    char *listen; /* NULL: no page */
+    bool insecure_listen;
+
+    /* Not options: */
+    struct address address;
+    unsigned line;
+};
+
 /* Top level. */
 struct settings_global {
     uint64_t workers; /* 0: auto */
@@ -87,6 +97,7 @@ struct settings {
     const struct settings_global *global;
     struct settings_log log;
     struct settings_control control; /* its text belongs to the configuration */
+    struct settings_metrics metrics; /* as well */
     struct config_errors warnings;   /* "FILE:LINE: ..."; to be logged once */
 };
 

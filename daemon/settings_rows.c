@@ -127,24 +127,25 @@ const struct config_schema settings_schema_control = {
     .help = "The socket of tokentls status, unlock, lock and reload. Without this section there is none.",
 };
 
-struct later_section {
-    char *text;
-};
-
 static const struct config_option metrics_options[] = {
     {.name = "listen",
      .type = CONFIG_TEXT,
-     .offset = offsetof(struct later_section, text),
-     .help = "Without effect yet."},
+     .offset = offsetof(struct settings_metrics, listen),
+     .required = true,
+     .help = "Where /metrics and /health are served over plain HTTP: HOST:PORT, unix:PATH or systemd:NAME."},
+    {.name = "insecure-listen",
+     .type = CONFIG_BOOL,
+     .offset = offsetof(struct settings_metrics, insecure_listen),
+     .fallback = "false",
+     .help = "Allow an address that other machines reach: the page names tunnels, identities and failures."},
     {.name = NULL},
 };
 
 const struct config_schema settings_schema_metrics = {
     .name = "metrics",
-    .idle = true,
-    .size = sizeof(struct later_section),
+    .size = sizeof(struct settings_metrics),
     .options = metrics_options,
-    .help = "The Prometheus endpoint. Without effect yet.",
+    .help = "The page that Prometheus reads, and /health for load balancers. Without this section there is none.",
 };
 
 const struct config_option settings_global_options[] = {

@@ -11,7 +11,8 @@ struct sockets {
 };
 
 /*
- * The sockets of each service of `plan`, by number: those that are open already, the others opened. On failure
+ * The sockets of each service of `plan`, by number, and after them those of the metrics page, or NULL: those that are
+ * open already, the others opened. On failure
  * (ERROR_CONFIG or ERROR_IO, with FILE:LINE) what was opened is closed again. *ret is an array, to be given to
  * sockets_release().
  */
@@ -21,8 +22,8 @@ MUST_USE result sockets_acquire(struct sockets *sockets, const struct blueprint 
 /* A line for each socket, with the port that port 0 has become. */
 void sockets_log(const struct blueprint *plan, const struct listener_sockets *const *list);
 
-/* Give them back; what nobody uses is closed. `n` is the plan's number of services. NULL is allowed. */
-void sockets_release(struct sockets *sockets, const struct listener_sockets *const *list, size_t n);
+/* Give them back; what nobody uses is closed. NULL is allowed. */
+void sockets_release(struct sockets *sockets, const struct listener_sockets *const *list);
 
 /* Close everything; what was acquired may still be released, once. */
 void sockets_free(struct sockets *sockets);

@@ -22,6 +22,7 @@ struct supervisor {
     struct loop *loop;
     struct loop_timer *restart, *reload, *stop_limit;
     struct sockets sockets;
+    struct meters_store meters;
     struct pins pins;
     struct keepers keepers;
     struct commands *commands;
@@ -152,7 +153,7 @@ static void retire(struct supervisor *supervisor, struct running *old)
     if (old == NULL)
         return;
     if (old->generation == NULL) {
-        running_free(old, &supervisor->sockets);
+        running_free(old, &supervisor->sockets, &supervisor->meters);
         return;
     }
     generation_drain(old->generation, old->plan->settings->global->drain_timeout_ms);
@@ -185,7 +186,10 @@ static void generation_deaf(void *arg, struct generation *generation)
 
 static void use(struct supervisor *supervisor, struct running *running)
 {
-    struct commands_view view = {.plan = running->plan, .listeners = running->listeners, .keepers = running->keepers};
+    struct commands_view view = {.plan = running->plan,
+                                 .listeners = running->listeners,
+                                 .keepers = running->keepers,
+                                 .meters = &running->meters};
 
     supervisor->current = running;
     commands_use(supervisor->commands, &view);
@@ -243,7 +247,7 @@ static void drop_draining(struct supervisor *supervisor, struct running *running
     *at = running->next;
     if (running == supervisor->hearing)
         reloaded(supervisor);
-    running_free(running, &supervisor->sockets);
+    running_free(running, &supervisor->sockets, &supervisor->meters);
     sweep(supervisor);
     finish_if_all_ended(supervisor);
 }
@@ -252,7 +256,7 @@ static void reload_failed(struct supervisor *supervisor, const char *why)
 {
     log_error("not reloaded: the running configuration stays", LOG_TEXT("config", supervisor->file),
               LOG_TEXT("reason", why));
-    running_free(supervisor->next, &supervisor->sockets);
+    running_free(supervisor->next, &supervisor->sockets, &supervisor->meters);
     supervisor->next = NULL;
     sweep(supervisor);
     commands_reload_ended(supervisor->commands, why);
@@ -303,9 +307,11 @@ static result start_generation(struct supervisor *supervisor, struct running *ru
                                        .program = supervisor->program,
                                        .plan = running->plan,
                                        .listeners = running->listeners,
+                                       .meters = &running->meters,
                                        .events = &generation_events,
                                        .arg = supervisor};
 
+    meters_store_begin(&supervisor->meters, running->plan, &running->meters);
     running->generation = generation_new(&config, err);
     return running->generation == NULL ? err->category : ERROR_NONE;
 }
@@ -335,6 +341,7 @@ static struct running *start_plan(struct supervisor *supervisor, struct blueprin
         return NULL;
     if (pins_take(&supervisor->pins, &plan->groups, err) != ERROR_NONE ||
         sockets_acquire(&supervisor->sockets, plan, &running->listeners, err) != ERROR_NONE ||
+        meters_store_acquire(&supervisor->meters, plan, &running->meters, err) != ERROR_NONE ||
         commands_prepare(supervisor->commands, plan, err) != ERROR_NONE)
         goto err0;
     for (size_t i = 0; i < plan->groups.n; i++) {
@@ -348,7 +355,7 @@ static struct running *start_plan(struct supervisor *supervisor, struct blueprin
     return running;
 
 err0:
-    running_free(running, &supervisor->sockets);
+    running_free(running, &supervisor->sockets, &supervisor->meters);
     sweep(supervisor);
     return NULL;
 }
@@ -422,7 +429,7 @@ static void stop_now(void *arg)
  */
 static void drain_all(struct supervisor *supervisor, uint64_t ms)
 {
-    generation_drain(supervisor->current->generation, ms);
+    generation_stop(supervisor->current->generation, ms);
     for (struct running *one = supervisor->draining; one != NULL; one = one->next)
         generation_drain(one->generation, ms);
     loop_timer_set(supervisor->stop_limit, ms + STOP_GRACE_MS);
@@ -440,7 +447,7 @@ static void stop(struct supervisor *supervisor, int status)
         commands_close(supervisor->commands);
         loop_timer_clear(supervisor->restart);
         loop_timer_clear(supervisor->reload);
-        running_free(supervisor->next, &supervisor->sockets);
+        running_free(supervisor->next, &supervisor->sockets, &supervisor->meters);
         supervisor->next = NULL;
         if (supervisor->announced)
             ms = supervisor->current->plan->settings->global->drain_timeout_ms;
@@ -518,13 +525,13 @@ static void release(struct supervisor *supervisor)
 {
     commands_free(supervisor->commands);
     supervisor->commands = NULL;
-    running_free(supervisor->next, &supervisor->sockets);
-    running_free(supervisor->current, &supervisor->sockets);
+    running_free(supervisor->next, &supervisor->sockets, &supervisor->meters);
+    running_free(supervisor->current, &supervisor->sockets, &supervisor->meters);
     while (supervisor->draining != NULL) {
         struct running *one = supervisor->draining;
 
         supervisor->draining = one->next;
-        running_free(one, &supervisor->sockets);
+        running_free(one, &supervisor->sockets, &supervisor->meters);
     }
     supervisor->current = supervisor->next = NULL;
     sweep(supervisor);

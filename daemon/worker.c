@@ -2,17 +2,21 @@
 
 #include "base/log.h"
 #include "daemon/crls.h"
+#include "daemon/meters.h"
 #include "daemon/worker_link.h"
+#include "pkcs11/token.h"
 #include "tls/choice.h"
 #include "tls/identity.h"
 #include "tls/libctx.h"
 #include "tls/verify/crl.h"
 #include "tls/verify/trust.h"
 
+#include <openssl/asn1.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 struct worker_service {
@@ -96,6 +100,27 @@ void worker_identities(const struct worker *worker, size_t index, struct identit
         out[i] = find_identity(worker, settings->identities.items[i]);
 }
 
+struct meters *worker_meters(const struct worker *worker, size_t index)
+{
+    return worker->shared->services[index].meters;
+}
+
+struct meters *worker_identity_meters(const struct worker *worker, const char *name)
+{
+    const struct settings *settings = worker->shared->settings;
+
+    for (size_t i = 0; i < settings->n_identities && worker->shared->identity_meters != NULL; i++) {
+        if (strcmp(settings->identities[i]->section->title, name) == 0)
+            return worker->shared->identity_meters[i];
+    }
+    return NULL;
+}
+
+unsigned worker_generation(const struct worker *worker)
+{
+    return worker->shared->generation;
+}
+
 enum worker_admission worker_admit(struct worker *worker, size_t index)
 {
     struct worker_shared_service *service = &worker->shared->services[index];
@@ -164,6 +189,17 @@ static void tell_tls_1_3(struct worker *worker, const struct identity *identity)
     }
 }
 
+/* Seconds since 1970; 0 when there is no certificate. */
+static int64_t not_after(const struct identity *identity)
+{
+    X509 *certificate = identity_certificate(identity);
+    struct tm broken;
+
+    if (certificate == NULL || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &broken) != 1)
+        return 0;
+    return (int64_t)timegm(&broken);
+}
+
 static void identity_announced(void *arg, struct keyholder_client *client, const struct keyholder_identity *announced)
 {
     struct worker *worker = arg;
@@ -174,6 +210,7 @@ static void identity_announced(void *arg, struct keyholder_client *client, const
     identity_update(identity, client, announced);
     if (worker->index == 0)
         tell_tls_1_3(worker, identity);
+    meters_identity(worker_identity_meters(worker, announced->name), (int)announced->state, not_after(identity));
     mark_reported(worker, identity);
 }
 
@@ -188,6 +225,7 @@ static void link_gone(void *arg, size_t group, const struct error *reason)
         if (identity == NULL)
             continue;
         identity_gone(identity, reason);
+        meters_identity(worker_identity_meters(worker, one->identities[i].name), TOKEN_FAILED, not_after(identity));
         mark_reported(worker, identity);
     }
 }

@@ -33,6 +33,7 @@ struct worker_shared_service {
     size_t n_fds;
     atomic_uint connections;
     atomic_ullong stale_crls; /* connections accepted on an expired CRL within crl-grace */
+    struct meters *meters;    /* NULL: nothing is counted */
 };
 
 struct worker_shared {
@@ -40,6 +41,8 @@ struct worker_shared {
     const struct settings *settings;
     const struct groups *groups;
     struct worker_shared_service *services; /* by number in the settings */
+    struct meters **identity_meters;        /* by number in the settings; NULL, or its items: nothing is counted */
+    unsigned generation;                    /* to count open connections under */
     atomic_uint handshakes;
     unsigned n_workers;
     atomic_uint n_deaf; /* workers that accept no more; the last one closes the listeners' descriptors */
@@ -83,6 +86,10 @@ void worker_identities(const struct worker *worker, size_t index, struct identit
 
 /* One more connection of a service was accepted on an expired CRL; how many that makes since the start. */
 uint64_t worker_count_stale_crl(struct worker *worker, size_t index);
+/* The meters of a service, and of an identity by its name; NULL: nothing is counted. */
+struct meters *worker_meters(const struct worker *worker, size_t index);
+struct meters *worker_identity_meters(const struct worker *worker, const char *name);
+unsigned worker_generation(const struct worker *worker); /* to count open connections under */
 
 enum worker_admission { WORKER_ADMITTED, WORKER_CONNECTIONS_LIMIT, WORKER_HANDSHAKES_LIMIT };
 

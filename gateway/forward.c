@@ -1,6 +1,5 @@
 #include "gateway/forward.h"
 
-#include "base/clock.h"
 #include "daemon/session.h"
 #include "gateway/access.h"
 #include "gateway/gateway_config.h"
@@ -160,8 +159,7 @@ static void handshaken(void *arg, const struct error *err)
     struct connection_info info;
     struct error problem = ERROR_INIT;
 
-    connection_info(session->connection, &info);
-    record_note_tls(&session->record, &info);
+    session_handshaken(session, err, &info);
     if (err != NULL) {
         session_refuse(session, err);
     } else if (access_route(service_of(session)->access, &info, &client->route, &problem) != ERROR_NONE) {
@@ -176,23 +174,14 @@ void forward_accepted(struct service *service, int fd, const struct address_sock
 {
     struct session *session = session_accept(&service->common, sizeof(struct client), fd, peer);
     struct client *client = (struct client *)session;
-    struct connection_config config = {.loop = worker_loop(service->common.worker),
-                                       .context = service->common.context,
-                                       .fd = fd,
-                                       .deadline = clock_deadline(service->common.settings->handshake_timeout_ms),
-                                       .tunnel = (uint32_t)service->common.index,
-                                       .done = handshaken,
-                                       .arg = session};
-    struct error err = ERROR_INIT;
+    struct connection_config config = {.fd = fd, .done = handshaken};
 
     if (session == NULL)
         return;
     client->peer = *peer;
     if (address_of_socket(fd, &client->local, NULL) != ERROR_NONE)
         client->local = (struct address_socket){.length = 0};
-    session->connection = connection_start(&config, &err);
-    if (session->connection == NULL)
-        session_end(session, record_result_of(&err), err.text);
+    session_handshake(session, &config);
 }
 
 void forward_use_crls(struct service *service, struct crl_snapshot *crls)

@@ -44,6 +44,26 @@ struct trust *worker_trust(const struct worker *worker, size_t index)
     return worker->trust;
 }
 
+struct meters *worker_meters(const struct worker *worker, size_t index)
+{
+    (void)worker;
+    (void)index;
+    return NULL;
+}
+
+struct meters *worker_identity_meters(const struct worker *worker, const char *name)
+{
+    (void)worker;
+    (void)name;
+    return NULL;
+}
+
+unsigned worker_generation(const struct worker *worker)
+{
+    (void)worker;
+    return 0;
+}
+
 struct crl_snapshot *worker_crls(const struct worker *worker, size_t index)
 {
     (void)index;

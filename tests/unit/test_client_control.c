@@ -43,13 +43,17 @@ static void test_identities_are_aligned(void **state)
 
 static void test_status(void **state)
 {
-    char *text = render("{\"ok\":true,\"program\":\"tokentls-agent\",\"version\":\"1\",\"pid\":7,\"config\":\"/x\","
-                        "\"since\":\"2026-01-01T00:00:00Z\",\"generation\":2,\"identities\":[" IDENTITY(
-                            "a", "ready", "null",
-                            "null") "],\"keyholders\":[{\"pid\":8,\"restarts\":1,\"identities\":[\"a\",\"b\"]},"
-                                    "{\"pid\":null,\"restarts\":0,\"identities\":[]}],"
-                                    "\"services\":[{\"kind\":\"tunnel\",\"name\":\"t\",\"listen\":[\"127.0.0.1:1\"]}]}",
-                        control_text_status);
+    char *text =
+        render("{\"ok\":true,\"program\":\"tokentls-agent\",\"version\":\"1\",\"pid\":7,\"config\":\"/x\","
+               "\"since\":\"2026-01-01T00:00:00Z\",\"generation\":2,\"identities\":[" IDENTITY(
+                   "a", "ready", "null",
+                   "null") "],\"keyholders\":[{\"pid\":8,\"restarts\":1,\"identities\":[\"a\",\"b\"]},"
+                           "{\"pid\":null,\"restarts\":0,\"identities\":[]}],"
+                           "\"services\":[{\"kind\":\"tunnel\",\"name\":\"t\",\"listen\":[\"127.0.0.1:1\"]},"
+                           "{\"kind\":\"tunnel\",\"name\":\"fix\",\"listen\":[\"/s\"],\"open\":3,\"total\":120,"
+                           "\"failed\":2,\"handshakes\":10,\"resumed\":8,\"handshake_p50_ms\":4.25,"
+                           "\"handshake_p99_ms\":12,\"last_failure\":\"no\\nway\",\"last_failure_at\":\"now\"}]}",
+               control_text_status);
 
     (void)state;
     assert_string_equal(text, "program       tokentls-agent\n"
@@ -58,13 +62,18 @@ static void test_status(void **state)
                               "config        /x\n"
                               "since         2026-01-01T00:00:00Z\n"
                               "generation    2\n"
-                              "identities\n"
-                              "  a  ready\n"
+                              "\n"
+                              "tunnel    open     total  failed  resumed    p50 ms    p99 ms  listens on\n"
+                              "t            -         -       -        -         -         -  127.0.0.1:1\n"
+                              "fix          3       120       2      80%       4.2      12.0  /s\n"
+                              "  last failure now: no?way\n"
+                              "\n"
+                              "identity  state     signatures  failed    p50 ms    p99 ms  cert days  state since\n"
+                              "a         ready              -       -         -         -          -  \n"
+                              "\n"
                               "keyholders\n"
                               "  pid 8, restarted 1 times, holds a, b\n"
-                              "  not running, restarted 0 times, holds \n"
-                              "services\n"
-                              "  tunnel t  127.0.0.1:1\n");
+                              "  not running, restarted 0 times, holds \n");
     free(text);
 }
 

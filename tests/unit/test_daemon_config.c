@@ -322,7 +322,6 @@ static void test_warnings(void **state)
 static void test_options_without_effect(void **state)
 {
     static const char *const expected[] = {
-        "x.conf:4: section metrics has no effect in this version",
         "x.conf:1: module-profile has no effect in this version",
         "x.conf:2: warm has no effect in this version",
     };
@@ -331,7 +330,7 @@ static void test_options_without_effect(void **state)
         .text = "identity \"a\" { uri = \"pkcs11:object=k\" module-profile = \"softhsm\" idle-logout = \"0\" }\n"
                 "tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" identity = \"a\" warm = 2 proxy = \"\"\n"
                 "revocation = \"off\" allow-uid = {\"root\"} }\n"
-                "metrics { listen = \"127.0.0.1:9464\" }\n",
+                "",
         .expand = true};
     struct config_errors errors = {0};
     struct settings *settings = calloc(1, sizeof(*settings));

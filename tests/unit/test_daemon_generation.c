@@ -69,7 +69,8 @@ static const char *find_fault(int argc, char **argv)
     return count_descriptors() == 4 ? "" : "descriptors";
 }
 
-/* Take CONFIG, LISTENER and PREPARE; the configuration's name into `script`. */
+/* Take CONFIG, LISTENER, METERS of the service and of the identity, and PREPARE; the configuration's name into
+ * `script`. */
 static bool take_orders(char *script, size_t size)
 {
     struct channel_message message;
@@ -85,6 +86,12 @@ static bool take_orders(char *script, size_t size)
     if (!hear(&message) || message.kind != CHANNEL_LISTENER || message.a != 0 || message.n_fds != 1)
         return false;
     (void)close(message.fds[0]);
+    for (uint64_t identity = 0; identity < 2; identity++) {
+        if (!hear(&message) || message.kind != CHANNEL_METERS || message.a != 0 || message.b != identity ||
+            message.n_fds != 1)
+            return false;
+        meters_free(meters_open(message.fds[0], NULL));
+    }
     return hear(&message) && message.kind == CHANNEL_PREPARE;
 }
 
@@ -195,6 +202,8 @@ static struct {
     struct loop *loop;
     struct blueprint *plan;
     struct sockets sockets;
+    struct meters_store store;
+    struct meters_set meters;
     const struct listener_sockets *const *listeners;
     struct generation *generation;
     unsigned n_ready, n_lost, n_deaf, n_ended;
@@ -250,6 +259,8 @@ static void begin(const char *script)
     assert_int_equal(sockets_acquire(&heard.sockets, heard.plan, &heard.listeners, &err), ERROR_NONE);
     config.plan = heard.plan;
     config.listeners = heard.listeners;
+    assert_int_equal(meters_store_acquire(&heard.store, heard.plan, &heard.meters, &err), ERROR_NONE);
+    config.meters = &heard.meters;
     heard.generation = generation_new(&config, &err);
     if (heard.generation == NULL)
         fail_msg("%s", err.text);
@@ -277,7 +288,8 @@ static int teardown(void **state)
 {
     generation_free(heard.generation);
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-    sockets_release(&heard.sockets, heard.listeners, 1);
+    sockets_release(&heard.sockets, heard.listeners);
+    meters_store_release(&heard.store, heard.plan, &heard.meters);
     assert_int_equal(heard.plan->references, 1);
     blueprint_free(heard.plan);
     loop_free(heard.loop);
@@ -346,7 +358,8 @@ static void expect_killed(const char *script, unsigned n_ready)
     if (heard.status != 128 + SIGKILL || heard.n_ready != n_ready || heard.n_lost != 0)
         fail_msg("%s: status %d, ready %u, lost %u: %s", script, heard.status, heard.n_ready, heard.n_lost,
                  heard.reason.text);
-    sockets_release(&heard.sockets, heard.listeners, 1);
+    sockets_release(&heard.sockets, heard.listeners);
+    meters_store_release(&heard.store, heard.plan, &heard.meters);
     heard.listeners = NULL;
     assert_int_equal(heard.plan->references, 1);
     blueprint_free(heard.plan);

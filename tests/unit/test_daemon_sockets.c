@@ -55,11 +55,11 @@ static void test_reload_keeps_what_stays(void **state)
     assert_int_equal(sockets_acquire(&sockets, second, &two, &err), ERROR_NONE);
     assert_ptr_equal(one[1], two[0]); /* the same socket, so no connection is lost between */
     assert_ptr_not_equal(one[0], two[1]);
-    sockets_release(&sockets, one, 2);
+    sockets_release(&sockets, one);
     assert_false(can_connect("a"));
     assert_true(can_connect("b"));
     assert_true(can_connect("c"));
-    sockets_release(&sockets, two, 2);
+    sockets_release(&sockets, two);
     assert_null(sockets.items);
     assert_false(can_connect("b"));
     assert_false(can_connect("c"));
@@ -79,8 +79,8 @@ static void test_any_port_is_never_shared(void **state)
     assert_int_equal(sockets_acquire(&sockets, plan, &one, &err), ERROR_NONE);
     assert_int_equal(sockets_acquire(&sockets, plan, &two, &err), ERROR_NONE);
     assert_ptr_not_equal(one[0], two[0]);
-    sockets_release(&sockets, two, 1);
-    sockets_release(&sockets, one, 1);
+    sockets_release(&sockets, two);
+    sockets_release(&sockets, one);
     assert_null(sockets.items);
     blueprint_free(plan);
 }
@@ -145,8 +145,8 @@ static void test_free_closes_everything(void **state)
     assert_int_equal(sockets_acquire(&sockets, plan, &list, &err), ERROR_NONE);
     sockets_free(&sockets);
     assert_false(can_connect("a"));
-    sockets_release(&sockets, list, 1);
-    sockets_release(&sockets, NULL, 1);
+    sockets_release(&sockets, list);
+    sockets_release(&sockets, NULL);
     blueprint_free(plan);
 }
 
