@@ -37,6 +37,15 @@ static const struct config_option tunnel_options[] = {
      .type = CONFIG_PATH,
      .offset = offsetof(struct agent_config_tunnel, service.trust),
      .help = "Root certificates, PEM or DER. Default: the system's store."},
+    {.name = "pinned-certificate",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct agent_config_tunnel, service.pinned),
+     .help = "For a server without a CA: exactly these certificates are accepted, PEM or DER, instead of trust. Dates, "
+             "purpose, name and security policy are checked."},
+    {.name = "trust-spki",
+     .type = CONFIG_LIST,
+     .offset = offsetof(struct agent_config_tunnel, service.spkis),
+     .help = "Keys, \"sha256//BASE64\", of which a certificate of the server's chain must have one, besides all else."},
     {.name = "crl",
      .type = CONFIG_PATHS,
      .offset = offsetof(struct agent_config_tunnel, service.crls),
@@ -167,6 +176,7 @@ void agent_config_check(const struct config *config, struct config_errors *error
     settings_collect(config, "tunnel", errors, ret);
     for (size_t i = 0; i < ret->n_services; i++) {
         struct agent_config_tunnel *tunnel = (struct agent_config_tunnel *)ret->services[i];
+        const char *pinned = tunnel->service.pinned;
         const char *const system_trust[] = {X509_get_default_cert_file(), X509_get_default_cert_dir()};
 
         tunnel->service.loopback_only = !tunnel->insecure_listen;
@@ -174,7 +184,15 @@ void agent_config_check(const struct config *config, struct config_errors *error
         check_server_name(tunnel, errors);
         check_alpn(tunnel, errors);
         check_uids(tunnel, ret, errors);
+        settings_check_sources(&tunnel->service, "trust", "crl", errors);
+        /* Named on purpose, stapled answers are a source. */
+        tunnel->service.asks_ocsp = config_given(tunnel->service.section, "revocation-order") &&
+                                    tunnel->service.revocation_order != CHAIN_ORDER_CRL;
         settings_decide_revocation(ret, &tunnel->service);
-        settings_check_pin_files(ret, &tunnel->service, system_trust, tunnel->service.trust == NULL ? 2 : 0, errors);
+        if (tunnel->service.pinned != NULL)
+            settings_check_pin_files(ret, &tunnel->service, &pinned, 1, errors);
+        else
+            settings_check_pin_files(ret, &tunnel->service, system_trust, tunnel->service.trust == NULL ? 2 : 0,
+                                     errors);
     }
 }

@@ -8,6 +8,7 @@
 #include "pkcs11/terminal.h"
 #include "pkcs11/uri.h"
 #include "tls/keylog.h"
+#include "tls/verify/pin.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +31,8 @@ static const char epilog[] = "examples:\n"
 
 struct arguments {
     const char *trust, *identity, *module, *pin_source, *cert, *revocation, *server_name, *alpn, *tls, *keylog;
-    struct options_list crls;
+    const char *pinned;
+    struct options_list crls, spkis;
     uint64_t timeout_ms;
     bool one_way, explain;
     struct options_rest rest;
@@ -44,6 +46,7 @@ struct plan {
     char pin_source[PIN_CHOICE_MAX];
     struct alpn_list alpn;
     struct keylog *keylog;
+    uint8_t spkis[PIN_COUNT_MAX][CHAIN_SPKI_LENGTH];
 };
 
 static bool parse_arguments(int argc, char **argv, struct arguments *args, int *ret_status)
@@ -57,6 +60,10 @@ static bool parse_arguments(int argc, char **argv, struct arguments *args, int *
                      "file:PATH, env:NAME, fd:N, credential:NAME, ask or none; default: the URI's pin-source, then ask "
                      "on a terminal"),
         OPTIONS_TEXT("cert", "FILE", &args->cert, "certificate and chain of the key; default: found on the token"),
+        OPTIONS_TEXT("pin-certificate", "FILE", &args->pinned,
+                     "accept exactly this server certificate, or one of these, instead of a chain to --trust"),
+        OPTIONS_LIST("trust-spki", "sha256//BASE64", &args->spkis,
+                     "a key that a certificate of the server's chain must have besides; one of several will do"),
         OPTIONS_LIST("crl", "FILE", &args->crls, "CRL file, or folder of them"),
         OPTIONS_CHOICE("revocation", "required|prefer|off", &args->revocation,
                        "what a missing CRL means; default: required with --crl, off without"),
@@ -94,6 +101,33 @@ static result plan_revocation(const struct arguments *args, struct plan *plan, s
         return error_set(err, ERROR_USAGE, "--revocation: required, prefer or off");
     if (plan->dial.revocation == CHAIN_REVOCATION_OFF)
         explain_line(&plan->explain, "settings", "revocation of the server's certificate is not checked");
+    return ERROR_NONE;
+}
+
+static result plan_pins(const struct arguments *args, struct plan *plan, struct error *err)
+{
+    const char *useless = args->trust != NULL        ? "--trust"
+                          : args->crls.n > 0         ? "--crl"
+                          : args->revocation != NULL ? "--revocation"
+                          : args->spkis.n > 0        ? "--trust-spki"
+                                                     : NULL;
+
+    if (args->pinned != NULL && useless != NULL)
+        return error_set(err, ERROR_USAGE,
+                         "%s and --pin-certificate contradict each other: a pinned certificate is accepted for itself, "
+                         "without a CA",
+                         useless);
+    if (args->spkis.n > PIN_COUNT_MAX)
+        return error_set(err, ERROR_USAGE, "--trust-spki: more than %d keys", PIN_COUNT_MAX);
+    for (size_t i = 0; i < args->spkis.n; i++) {
+        if (pin_parse(args->spkis.items[i], plan->spkis[i], err) != ERROR_NONE) {
+            error_prefix(err, "--trust-spki");
+            return err->category = ERROR_USAGE;
+        }
+    }
+    plan->dial.pinned = args->pinned;
+    plan->dial.spkis = (const uint8_t(*)[CHAIN_SPKI_LENGTH])plan->spkis;
+    plan->dial.n_spkis = args->spkis.n;
     return ERROR_NONE;
 }
 
@@ -155,6 +189,8 @@ static result make_plan(const struct arguments *args, struct plan *plan, struct 
     plan->dial.insecure_keylog = plan->keylog;
     if (r == ERROR_NONE)
         r = plan_revocation(args, plan, err);
+    if (r == ERROR_NONE)
+        r = plan_pins(args, plan, err);
     return r == ERROR_NONE ? plan_identity(args, plan, err) : r;
 }
 
@@ -246,6 +282,7 @@ static int run(int argc, char **argv)
     alpn_list_clear(&plan.alpn);
     keylog_close(plan.keylog);
     options_list_free(&args.crls);
+    options_list_free(&args.spkis);
     return status;
 }
 

@@ -42,7 +42,8 @@ static result outcome(struct dial *dial, struct error *err)
 static result load_trust(struct dial *dial, const struct dial_config *config, struct error *err)
 {
     OSSL_LIB_CTX *libctx = libctx_get(dial->libctx);
-    result r = trust_load(config->trust, libctx, &dial->trust, err);
+    result r = config->pinned != NULL ? trust_load_pinned(config->pinned, libctx, &dial->trust, err)
+                                      : trust_load(config->trust, libctx, &dial->trust, err);
 
     if (r == ERROR_NONE && config->n_crls > 0)
         r = crl_snapshot_load(config->crls, config->n_crls, libctx, &dial->crls, err);
@@ -77,6 +78,8 @@ static result make_context(struct dial *dial, const struct dial_config *config, 
                                            .identities = &identity,
                                            .n_identities = identity != NULL ? 1 : 0,
                                            .trust = dial->trust,
+                                           .spkis = config->spkis,
+                                           .n_spkis = config->n_spkis,
                                            .crls = dial->crls,
                                            .revocation = config->revocation,
                                            .policy = CHAIN_POLICY_2026,

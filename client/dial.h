@@ -22,7 +22,10 @@ struct dial_config {
     const struct address *target; /* ADDRESS_TCP */
     const char *server_name;      /* SNI, and what the certificate must carry */
     const char *trust;            /* file; NULL: the system's store */
-    const char *const *crls;      /* files and folders */
+    const char *pinned;           /* file of certificates that are accepted instead of a chain; NULL: none */
+    const uint8_t (*spkis)[CHAIN_SPKI_LENGTH]; /* one of these keys must be in the chain; NULL: any */
+    size_t n_spkis;
+    const char *const *crls; /* files and folders */
     size_t n_crls;
     enum chain_revocation revocation;
     enum context_version version;

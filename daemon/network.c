@@ -195,7 +195,9 @@ static result collect_paths(const struct network *network, struct confinement_pa
     for (size_t i = 0; i < network->settings->n_services && r == ERROR_NONE; i++) {
         const struct settings_service *service = network->settings->services[i];
 
-        if (service->trust != NULL)
+        if (service->pinned != NULL)
+            r = confinement_paths_add(paths, service->pinned, err);
+        else if (service->trust != NULL)
             r = confinement_paths_add(paths, service->trust, err);
         else if (network->program->purpose == KEYHOLDER_PURPOSE_CLIENT)
             r = confinement_paths_add_system_trust(paths, err);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/tolerated.h"
 #include "tls/connection.h"
 
 #include <openssl/bn.h>
@@ -59,6 +60,7 @@ void record_note_tls(struct record *record, const struct connection_info *info)
     record->handshake_ms = info->handshake_ms;
     if (info->peer != NULL)
         note_certificate(record, info->peer);
+    tolerated_log(record->kind, record->service, info);
 }
 
 enum record_result record_result_of(const struct error *err)

@@ -5,6 +5,7 @@
 #include "daemon/meters.h"
 #include "net/socket.h"
 #include "tls/verify/crl.h"
+#include "tls/verify/pin.h"
 #include "tls/verify/revoked.h"
 #include "tls/verify/verdict.h"
 
@@ -56,6 +57,8 @@ result session_service_open(struct session_service *service, struct worker *work
 result session_service_context(struct session_service *service, struct context_config *config, struct error *err)
 {
     const struct settings_service *settings = service->settings;
+    uint8_t(*spkis)[CHAIN_SPKI_LENGTH] = NULL;
+    result r = ERROR_NONE;
 
     service->identities = calloc(settings->identities.n + 1, sizeof(struct identity *));
     if (service->identities == NULL)
@@ -69,10 +72,23 @@ result session_service_context(struct session_service *service, struct context_c
     config->crls = worker_crls(service->worker, service->index);
     config->revocation = settings->revocation;
     config->crl_grace = (int64_t)(settings->crl_grace_ms / 1000);
+    config->order = settings->revocation_order;
     config->policy = settings->policy;
     config->version = settings->version;
     config->resumption = settings->resumption;
-    return context_new(config, &service->context, err);
+    if (settings->spkis.n > 0) {
+        spkis = calloc(settings->spkis.n, CHAIN_SPKI_LENGTH);
+        for (size_t i = 0; spkis != NULL && i < settings->spkis.n && r == ERROR_NONE; i++)
+            r = pin_parse(settings->spkis.items[i], spkis[i], err);
+        if (spkis == NULL)
+            r = error_set(err, ERROR_INTERNAL, "out of memory");
+    }
+    config->spkis = (const uint8_t(*)[CHAIN_SPKI_LENGTH])spkis;
+    config->n_spkis = settings->spkis.n;
+    if (r == ERROR_NONE)
+        r = context_new(config, &service->context, err);
+    free(spkis);
+    return r;
 }
 
 void session_service_close(struct session_service *service)

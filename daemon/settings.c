@@ -282,14 +282,19 @@ void settings_decide_revocation(struct settings *settings, struct settings_servi
 {
     bool chosen = service->revocation_choice != 0;
 
+    if (service->pinned != NULL) {
+        service->revocation = CHAIN_REVOCATION_OFF; /* nobody but the operator could revoke it */
+        return;
+    }
     if (!chosen)
-        service->revocation = service->crls.n > 0 ? CHAIN_REVOCATION_REQUIRED : CHAIN_REVOCATION_OFF;
+        service->revocation =
+            service->crls.n > 0 || service->asks_ocsp ? CHAIN_REVOCATION_REQUIRED : CHAIN_REVOCATION_OFF;
     else if (!chain_parse_revocation(settings_revocations[service->revocation_choice], &service->revocation))
         service->revocation = CHAIN_REVOCATION_REQUIRED;
     if (service->revocation == CHAIN_REVOCATION_OFF)
         config_errors_add(&settings->warnings, config_line(service->section, "revocation"),
                           "%s \"%s\": revocation is not checked%s", service->section->schema->name,
-                          service->section->title, chosen ? "" : ", because no CRL is configured");
+                          service->section->title, chosen ? "" : ", because neither CRLs nor OCSP are configured");
 }
 
 result settings_targets(const struct settings_service *service, struct address **ret, struct error *err)

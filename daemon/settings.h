@@ -39,10 +39,13 @@ struct settings_service {
     struct config_list connect;    /* upstreams or the backend, tried in order */
     struct config_list identities; /* names */
     char *trust;                   /* NULL: the system's store (agent) or none (gateway without client-auth) */
+    char *pinned;                  /* file of certificates that are accepted instead of a chain; NULL: none */
     struct config_list crls;
-    int revocation_choice; /* index in settings_revocations */
-    int policy_choice;     /* index in settings_policies */
-    int version_choice;    /* index in settings_versions */
+    struct config_list spkis; /* "sha256//BASE64": one of these keys must be in the chain; empty: any */
+    struct config_list order; /* revocation-order */
+    int revocation_choice;    /* index in settings_revocations */
+    int policy_choice;        /* index in settings_policies */
+    int version_choice;       /* index in settings_versions */
     bool resumption, close_on_revocation;
     uint64_t crl_grace_ms;
     uint64_t max_connections, connect_timeout_ms, handshake_timeout_ms, idle_timeout_ms;
@@ -51,7 +54,9 @@ struct settings_service {
     const struct config_section *section;
     struct address listen_address;
     bool loopback_only; /* refuse to listen where other machines reach it */
+    bool asks_ocsp;     /* OCSP is a source of revocation data that was configured */
     enum chain_revocation revocation;
+    enum chain_order revocation_order;
     enum chain_policy policy;
     enum context_version version;
 };
@@ -141,8 +146,14 @@ extern const struct config_option settings_global_options[];
          .offset = offsetof(owner, service.revocation_choice),                                                         \
          .fallback = "auto",                                                                                           \
          .choices = settings_revocations,                                                                              \
-         .help = "required: each certificate below the root needs a fresh CRL; prefer: missing or stale CRLs are "     \
-                 "tolerated; off: no check. auto: required when CRLs are configured, else off with a warning."},       \
+         .help = "required: each certificate below the root needs a fresh CRL or OCSP answer; prefer: missing or "     \
+                 "stale ones are tolerated; off: no check. auto: required when CRLs or OCSP are configured, else "     \
+                 "off with a warning."},                                                                               \
+        {.name = "revocation-order",                                                                                   \
+         .type = CONFIG_LIST,                                                                                          \
+         .offset = offsetof(owner, service.order),                                                                     \
+         .help = "Sources that count, and who is asked first: \"ocsp\", \"crl\". Any that says revoked refuses; one "  \
+                 "good answer is enough. Default: both, OCSP first."},                                                 \
         {.name = "crl-grace",                                                                                          \
          .type = CONFIG_DURATION,                                                                                      \
          .offset = offsetof(owner, service.crl_grace_ms),                                                              \
@@ -177,6 +188,14 @@ void settings_collect(const struct config *config, const char *service, struct c
 
 /* The identity of this name, or NULL. */
 const struct settings_identity *settings_find_identity(const struct settings *settings, const char *name);
+
+/*
+ * Check what says whom to trust and whom to ask: pinned keys and certificates, the order of revocation sources. `trust`
+ * and `crl` are the names of those options of this service. Errors are added. Call before
+ * settings_decide_revocation(), which uses service->asks_ocsp.
+ */
+void settings_check_sources(struct settings_service *service, const char *trust, const char *crl,
+                            struct config_errors *errors);
 
 /* Decide the revocation mode of a service (the option, or by whether it has CRLs), with a warning when it is off. */
 void settings_decide_revocation(struct settings *settings, struct settings_service *service);

@@ -263,6 +263,8 @@ static result make_identities(struct worker *worker, struct error *err)
 static result load_trust(struct worker *worker, const struct settings_service *settings, struct trust **ret,
                          struct error *err)
 {
+    if (settings->pinned != NULL)
+        return trust_load_pinned(settings->pinned, libctx_get(worker->libctx), ret, err);
     if (settings->trust == NULL && worker->shared->program->purpose == KEYHOLDER_PURPOSE_SERVER)
         return ERROR_NONE;
     return trust_load(settings->trust, libctx_get(worker->libctx), ret, err);

@@ -7,13 +7,16 @@
 #include "gateway/http_stream.h"
 #include "gateway/identify.h"
 #include "gateway/proxy_header.h"
+#include "gateway/responders.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 struct service {
     struct session_service common; /* first: its sessions point to it */
     const struct gateway_config_gateway *settings;
     struct access *access;
+    struct responders *responders;
 };
 
 struct client {
@@ -25,9 +28,12 @@ struct client {
 result forward_add_paths(const struct settings_service *settings, struct confinement_paths *paths, struct error *err)
 {
     const struct gateway_config_gateway *gateway = (const struct gateway_config_gateway *)settings;
+    char folder[PATH_MAX];
     result r = confinement_paths_add(paths, gateway->certificate, err);
 
-    return r == ERROR_NONE ? confinement_paths_add(paths, gateway->key, err) : r;
+    if (r == ERROR_NONE)
+        r = confinement_paths_add(paths, gateway->key, err);
+    return r == ERROR_NONE ? confinement_paths_add(paths, responders_folder(gateway->staple_file, folder), err) : r;
 }
 
 static const char *const http_alpn[] = {"http/1.1", NULL};
@@ -43,7 +49,13 @@ static result make_context(struct service *service, struct error *err)
         .authorise_arg = service->access,
         .alpn = service->settings->forward == GATEWAY_CONFIG_FORWARD_HTTP ? http_alpn : service->settings->alpn.items};
 
-    return session_service_context(&service->common, &config, err);
+    result r;
+
+    responders_fill(service->responders, &config);
+    r = session_service_context(&service->common, &config, err);
+    if (r == ERROR_NONE)
+        responders_serve(service->responders, service->common.context);
+    return r;
 }
 
 result forward_open(struct worker *worker, size_t index, struct service **ret, struct error *err)
@@ -57,6 +69,8 @@ result forward_open(struct worker *worker, size_t index, struct service **ret, s
     service->settings = (const struct gateway_config_gateway *)service->common.settings;
     if (r == ERROR_NONE)
         r = access_new(service->settings, service->common.targets, &service->access, err);
+    if (r == ERROR_NONE)
+        r = responders_new(worker, service->settings, &service->responders, err);
     if (r == ERROR_NONE)
         r = make_context(service, err);
     if (r != ERROR_NONE) {
@@ -193,7 +207,10 @@ void forward_close(struct service *service)
 {
     if (service == NULL)
         return;
+    if (service->responders != NULL)
+        responders_serve(service->responders, NULL);
     session_service_close(&service->common);
+    responders_free(service->responders);
     access_free(service->access);
     free(service);
 }

@@ -1,9 +1,14 @@
 #include "gateway/gateway_config.h"
 
+#include "base/text.h"
+#include "gateway/responders.h"
+
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char *const client_auth_choices[] = {"required", "optional", "none", NULL};
+static const char *const ocsp_choices[] = {"off", "aia", NULL};
 static const char *const forward_choices[] = {"none", "proxy-v2", "http", NULL};
 
 #define ALLOW_ROW(n, kind, h)                                                                                          \
@@ -90,6 +95,49 @@ static const struct config_option gateway_options[] = {
      .type = CONFIG_PATHS,
      .offset = offsetof(struct gateway_config_gateway, service.crls),
      .help = "CRL files, and folders of them, for clients' chains: one for each CA below and including the root."},
+    {.name = "client-pinned-certificate",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct gateway_config_gateway, service.pinned),
+     .help = "For clients without a CA: exactly these certificates are accepted, PEM or DER, instead of client-trust. "
+             "Dates, purpose and security policy are checked."},
+    {.name = "ocsp",
+     .type = CONFIG_CHOICE,
+     .offset = offsetof(struct gateway_config_gateway, ocsp_choice),
+     .fallback = "off",
+     .choices = ocsp_choices,
+     .help = "aia: OCSP responders that clients' certificates name are asked, once the chain has led to client-trust."},
+    {.name = "ocsp-responder",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct gateway_config_gateway, ocsp_responder),
+     .help = "http:// URL of the OCSP responder to ask about all clients' certificates, whatever they name."},
+    {.name = "ocsp-hosts",
+     .type = CONFIG_LIST,
+     .offset = offsetof(struct gateway_config_gateway, ocsp_hosts),
+     .help =
+         "HOST or HOST:PORT: the only responders asked with ocsp = \"aia\", at whatever address they have. Default: "
+         "any, but not on this machine or its link."},
+    {.name = "ocsp-nonce",
+     .type = CONFIG_BOOL,
+     .offset = offsetof(struct gateway_config_gateway, ocsp_nonce),
+     .fallback = "false",
+     .help = "Send a nonce. A responder may leave it out of its answer, but not answer with another one."},
+    {.name = "ocsp-timeout",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct gateway_config_gateway, ocsp_timeout_ms),
+     .fallback = "5s",
+     .min = 10,
+     .max = 300000,
+     .help = "For one question to a responder, the connection included."},
+    {.name = "staple",
+     .type = CONFIG_BOOL,
+     .offset = offsetof(struct gateway_config_gateway, staple),
+     .fallback = "false",
+     .help = "Ask the responder that the gateway's own certificate names, and send its answer to clients who want it."},
+    {.name = "staple-file",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct gateway_config_gateway, staple_file),
+     .help = "OCSP response about the gateway's own certificate to send to clients, DER or PEM; read again when it "
+             "changes."},
     {.name = "allow-any-valid",
      .type = CONFIG_BOOL,
      .offset = offsetof(struct gateway_config_gateway, allow_any_valid),
@@ -189,8 +237,9 @@ static void check_client_auth(struct gateway_config_gateway *gateway, struct con
                               "allow-any-valid has no effect with client-auth = \"none\"");
         return;
     }
-    if (gateway->service.trust == NULL)
-        config_errors_add(errors, section->line, "client-trust is missing: whose clients are to be accepted?");
+    if (gateway->service.trust == NULL && gateway->service.pinned == NULL)
+        config_errors_add(errors, section->line,
+                          "client-trust is missing (or client-pinned-certificate): whose clients are to be accepted?");
     if (!blocks && !gateway->allow_any_valid)
         config_errors_add(errors, section->line,
                           "who may connect? give allow blocks, or allow-any-valid = true for every valid certificate");
@@ -249,23 +298,74 @@ static void check_forward(const struct gateway_config_gateway *gateway, struct c
     }
 }
 
+/* One of the options that make sense only when responders are asked. */
+static void check_ocsp_option(const struct config_section *section, const char *name, const char *needs,
+                              struct config_errors *errors)
+{
+    if (config_given(section, name))
+        config_errors_add(errors, config_line(section, name), "%s has no effect without %s", name, needs);
+}
+
+static void check_ocsp(struct gateway_config_gateway *gateway, struct config_errors *errors)
+{
+    const struct config_section *section = gateway->service.section;
+    const char *url = gateway->ocsp_responder;
+    bool aia = gateway->ocsp_choice != 0;
+
+    gateway->service.asks_ocsp = aia || url != NULL;
+    if (aia && url != NULL)
+        config_errors_add(errors, config_line(section, "ocsp-responder"),
+                          "give either ocsp = \"aia\" or ocsp-responder: asked is the one or the other");
+    if (url != NULL && text_after(url, "http://") == NULL)
+        config_errors_add(errors, config_line(section, "ocsp-responder"),
+                          "ocsp-responder must begin with http://: its answers are signed");
+    if (!aia)
+        check_ocsp_option(section, "ocsp-hosts", "ocsp = \"aia\"", errors);
+    if (!gateway->service.asks_ocsp) {
+        check_ocsp_option(section, "ocsp-nonce", "ocsp = \"aia\" or ocsp-responder", errors);
+        if (config_given(section, "revocation-order") && gateway->service.revocation_order != CHAIN_ORDER_CRL)
+            config_errors_add(
+                errors, config_line(section, "revocation-order"),
+                "revocation-order names ocsp, but nobody is asked: give ocsp = \"aia\" or ocsp-responder");
+        return;
+    }
+    if (gateway->client_auth == CONTEXT_CLIENT_AUTH_NONE || gateway->service.pinned != NULL)
+        config_errors_add(errors, config_line(section, aia ? "ocsp" : "ocsp-responder"),
+                          "OCSP has no effect with client-auth = \"none\" or pinned certificates");
+    else if (gateway->service.revocation_order == CHAIN_ORDER_CRL)
+        config_errors_add(errors, config_line(section, "revocation-order"),
+                          "revocation-order leaves ocsp out, so nobody would be asked");
+}
+
+static void check_staple(const struct gateway_config_gateway *gateway, struct config_errors *errors)
+{
+    if (gateway->staple && gateway->staple_file != NULL)
+        config_errors_add(errors, config_line(gateway->service.section, "staple-file"),
+                          "give either staple = true, which asks the responder, or staple-file");
+}
+
 void gateway_config_check(const struct config *config, struct config_errors *errors, struct settings *ret)
 {
     settings_collect(config, "gateway", errors, ret);
     for (size_t i = 0; i < ret->n_services; i++) {
         struct gateway_config_gateway *gateway = (struct gateway_config_gateway *)ret->services[i];
         const struct config_section *section = gateway->service.section;
-        const char *const files[] = {gateway->certificate, gateway->key};
+        char folder[PATH_MAX];
+        const char *const files[] = {gateway->certificate, gateway->key, gateway->service.pinned,
+                                     responders_folder(gateway->staple_file, folder)};
 
         check_own_key(gateway, errors);
         check_client_auth(gateway, errors);
         check_forward(gateway, errors);
         for (size_t k = 0; k < section->n_sections; k++)
             check_allow(&section->sections[k], errors);
+        settings_check_sources(&gateway->service, "client-trust", "client-crl", errors);
+        check_ocsp(gateway, errors);
+        check_staple(gateway, errors);
         if (gateway->client_auth != CONTEXT_CLIENT_AUTH_NONE)
             settings_decide_revocation(ret, &gateway->service);
         else
             gateway->service.revocation = CHAIN_REVOCATION_OFF;
-        settings_check_pin_files(ret, &gateway->service, files, 2, errors);
+        settings_check_pin_files(ret, &gateway->service, files, 4, errors);
     }
 }

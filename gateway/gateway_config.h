@@ -26,6 +26,13 @@ struct gateway_config_gateway {
     int client_auth_choice;
     bool allow_any_valid;
     struct config_list alpn;
+    int ocsp_choice; /* off, aia */
+    char *ocsp_responder;
+    struct config_list ocsp_hosts;
+    bool ocsp_nonce;
+    uint64_t ocsp_timeout_ms;
+    bool staple;
+    char *staple_file;
     int forward; /* enum gateway_config_forward */
     bool forward_certificate, xfcc;
 

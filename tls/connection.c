@@ -4,10 +4,12 @@
 #include "net/socket.h"
 #include "tls/choice.h"
 #include "tls/failure.h"
+#include "tls/inquiry.h"
 #include "tls/internal.h"
 #include "tls/libctx.h"
 #include "tls/narrate.h"
 #include "tls/sessions.h"
+#include "tls/status.h"
 #include "tls/verify/verdict.h"
 
 #include <arpa/inet.h>
@@ -23,6 +25,9 @@
 /* Longest wait armed at once for a deadline that may never come, in ms. */
 #define TIMER_MAX (24ULL * 3600 * 1000)
 
+/* Times that responders are asked for one handshake: a first answer may make a further certificate count. */
+#define INQUIRIES_MAX 4
+
 /* Bytes thrown away before a close, so that data in flight does not turn our last alert into a reset. */
 #define DRAIN_MAX (64 * 1024)
 
@@ -35,6 +40,7 @@ static void enter(struct connection *connection, enum connection_state state)
         [CONNECTION_WANT_WRITE] = LOOP_WRITE,
         [CONNECTION_WANT_TOKEN] = 0,
         [CONNECTION_WANT_VERDICT] = LOOP_WRITE,
+        [CONNECTION_WANT_STATUS] = 0,
         [CONNECTION_ESTABLISHED] = 0,
         [CONNECTION_CLOSED] = 0,
         [CONNECTION_FAILED] = 0,
@@ -45,6 +51,21 @@ static void enter(struct connection *connection, enum connection_state state)
         loop_watch_set(connection->watch, interest[state]);
 }
 
+bool connection_await_verdict(struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted)
+{
+    connection->leaf = leaf;
+    connection->untrusted = untrusted;
+    connection->verdict_reached = false;
+    connection->verdict_wanted = true;
+    while (!connection->verdict_reached && !connection->signer.cancelled)
+        if (ASYNC_get_current_job() == NULL || ASYNC_pause_job() != 1)
+            break;
+    connection->verdict_wanted = false;
+    connection->leaf = NULL;
+    connection->untrusted = NULL;
+    return connection->verdict_reached && connection->verdict != NULL && connection->verdict->accepted;
+}
+
 /* Inside the job, on its small stack: keep the chain, let the loop reach the verdict, answer with it. */
 static int verify_callback(X509_STORE_CTX *store, void *arg)
 {
@@ -53,16 +74,9 @@ static int verify_callback(X509_STORE_CTX *store, void *arg)
     bool accepted;
 
     (void)arg;
-    connection->leaf = X509_STORE_CTX_get0_cert(store);
-    connection->untrusted = X509_STORE_CTX_get0_untrusted(store);
-    connection->verdict_wanted = true;
-    while (!connection->verdict_reached && !connection->signer.cancelled)
-        if (ASYNC_get_current_job() == NULL || ASYNC_pause_job() != 1)
-            break;
-    connection->verdict_wanted = false;
-    connection->leaf = NULL;
-    connection->untrusted = NULL;
-    accepted = connection->verdict_reached && connection->verdict != NULL && connection->verdict->accepted;
+    status_note(connection);
+    accepted =
+        connection_await_verdict(connection, X509_STORE_CTX_get0_cert(store), X509_STORE_CTX_get0_untrusted(store));
     if (accepted)
         X509_STORE_CTX_set_error(store, X509_V_OK);
     else
@@ -124,11 +138,19 @@ static void authorise(const struct context *context, X509 *leaf, struct verdict 
 void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted, struct verdict *ret)
 {
     const struct context *context = connection->context;
+    struct chain_response responses[CHAIN_RESPONSES_MAX];
     const struct chain_request request = {
         .leaf = leaf,
         .untrusted = untrusted,
         .trust = context->trust,
         .crls = context->crls,
+        .responses = responses,
+        .n_responses = inquiry_collect(context->inquiry, leaf, untrusted, context->trust, responses),
+        .staple = connection->staple,
+        .stapling = connection->stapling,
+        .order = context->order,
+        .spkis = (const uint8_t(*)[CHAIN_SPKI_LENGTH])context->spkis,
+        .n_spkis = context->n_spkis,
         .time = (int64_t)time(NULL),
         .crl_grace = context->crl_grace,
         .depth = context->depth,
@@ -154,19 +176,52 @@ static void drop_verdict(struct connection *connection)
     connection->verdict = NULL;
 }
 
+static void responders_answered(void *arg)
+{
+    struct connection *connection = arg;
+
+    connection->wait = NULL;
+    enter(connection, CONNECTION_WANT_VERDICT);
+}
+
+/*
+ * True when the verdict has to wait for OCSP responders. They are asked only on behalf of a chain whose signatures lead
+ * to an anchor, and at most INQUIRIES_MAX times for each handshake.
+ */
+static bool ask_responders(struct connection *connection)
+{
+    const struct verdict *verdict = connection->verdict;
+    struct inquiry *inquiry = connection->context->inquiry;
+
+    if (inquiry == NULL || connection->inquiries == INQUIRIES_MAX || verdict->unanswered == 0 ||
+        (!verdict->accepted && !verdict->status_unknown))
+        return false;
+    connection->wait = inquiry_ask(inquiry, verdict, responders_answered, connection);
+    connection->inquiries++;
+    return connection->wait != NULL;
+}
+
 static void reach_verdict(struct connection *connection)
 {
-    /* There is one already when a session was offered and the server did not take it. */
+    /* There is one already when a session was offered and not taken, or a stapled response was waited for. */
     drop_verdict(connection);
-    connection->verdict_reached = true;
     connection->verdict = calloc(1, sizeof(*connection->verdict));
     if (connection->verdict == NULL) {
+        connection->verdict_reached = true;
         error_set(&connection->failure, ERROR_INTERNAL, "out of memory");
         return;
     }
-    narrate_chosen(connection);
     connection_verify(connection, connection->leaf, connection->untrusted, connection->verdict);
-    narrate_verdict(connection);
+    connection->verdict_reached = !ask_responders(connection);
+    if (!connection->verdict_reached)
+        return;
+    if (!connection->narrated)
+        narrate_chosen(connection);
+    if (connection->narrated && connection->verdict->accepted)
+        narrate_staple(connection);
+    else
+        narrate_verdict(connection);
+    connection->narrated = true;
 }
 
 /* One call of libssl with this connection's signer lent to the thread; returns SSL_get_error()'s answer. */
@@ -196,6 +251,8 @@ static void end_job(struct connection *connection)
 
 static void end_handshake(struct connection *connection)
 {
+    inquiry_cancel(connection->wait);
+    connection->wait = NULL;
     loop_watch_free(connection->watch);
     loop_timer_free(connection->timer);
     connection->watch = NULL;
@@ -221,7 +278,8 @@ static bool peer_is_checked(const struct connection *connection)
     const struct context *context = connection->context;
 
     if (connection->verdict != NULL)
-        return connection->verdict->accepted && (connection->verdict_reached || SSL_session_reused(connection->ssl));
+        return connection->verdict->accepted && !connection->staple_due &&
+               (connection->verdict_reached || SSL_session_reused(connection->ssl));
     return context->server && context->client_auth != CONTEXT_CLIENT_AUTH_REQUIRED &&
            SSL_get0_peer_certificate(connection->ssl) == NULL;
 }
@@ -300,8 +358,13 @@ static void turn(void *arg, unsigned events)
     struct connection *connection = arg;
 
     (void)events;
-    if (connection->state == CONNECTION_WANT_VERDICT)
+    if (connection->state == CONNECTION_WANT_VERDICT) {
         reach_verdict(connection);
+        if (!connection->verdict_reached) {
+            enter(connection, CONNECTION_WANT_STATUS);
+            return;
+        }
+    }
     step(connection);
 }
 
@@ -315,7 +378,7 @@ static void deadline_passed(void *arg)
     static const char *const waits[] = {
         [CONNECTION_READY] = "its turn",        [CONNECTION_WANT_READ] = "the peer",
         [CONNECTION_WANT_WRITE] = "the peer",   [CONNECTION_WANT_TOKEN] = "the token to sign",
-        [CONNECTION_WANT_VERDICT] = "its turn",
+        [CONNECTION_WANT_VERDICT] = "its turn", [CONNECTION_WANT_STATUS] = "an OCSP responder",
     };
     struct connection *connection = arg;
     struct error err = ERROR_INIT;
@@ -433,6 +496,7 @@ void connection_free(struct connection *connection, bool reset)
 {
     if (connection == NULL)
         return;
+    inquiry_cancel(connection->wait);
     end_job(connection);
     signer_cancel(&connection->signer);
     if (!reset && !connection->shutdown_sent &&

@@ -5,11 +5,13 @@
 #include "tls/keylog.h"
 #include "tls/libctx.h"
 #include "tls/sessions.h"
+#include "tls/status.h"
 #include "tls/verify/crl.h"
 #include "tls/verify/trust.h"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,7 +138,9 @@ static result set_ca_names(struct context *context, struct error *err)
     int total = 0;
 
     for (int i = 0; names != NULL && i < sk_X509_num(anchors); i++) {
-        X509_NAME *name = X509_NAME_dup(X509_get_subject_name(sk_X509_value(anchors, i)));
+        const X509 *anchor = sk_X509_value(anchors, i);
+        X509_NAME *name = X509_NAME_dup(trust_is_pinned(context->trust) ? X509_get_issuer_name(anchor)
+                                                                        : X509_get_subject_name(anchor));
 
         if (name == NULL || sk_X509_NAME_push(names, name) <= 0) {
             X509_NAME_free(name);
@@ -207,6 +211,18 @@ err0:
     return r;
 }
 
+static result copy_pins(struct context *context, const struct context_config *config, struct error *err)
+{
+    if (config->n_spkis == 0)
+        return ERROR_NONE;
+    context->spkis = calloc(config->n_spkis, CHAIN_SPKI_LENGTH);
+    if (context->spkis == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    memcpy(context->spkis, config->spkis, config->n_spkis * CHAIN_SPKI_LENGTH);
+    context->n_spkis = config->n_spkis;
+    return ERROR_NONE;
+}
+
 static result copy_identities(struct context *context, const struct context_config *config, struct error *err)
 {
     if (config->n_identities == 0)
@@ -266,6 +282,8 @@ static result build(struct context *context, const struct context_config *config
     if (r == ERROR_NONE)
         r = set_own_side(context, config, err);
     if (r == ERROR_NONE)
+        r = copy_pins(context, config, err);
+    if (r == ERROR_NONE)
         r = set_peer_side(context, err);
     if (r == ERROR_NONE && config->resumption && !context->server)
         r = sessions_new(context, &context->sessions, err);
@@ -275,6 +293,8 @@ static result build(struct context *context, const struct context_config *config
         connection_setup(context);
     if (r == ERROR_NONE)
         keylog_attach(config->insecure_keylog, context->ssl);
+    if (r == ERROR_NONE && !status_setup(context))
+        r = error_set_openssl(err, ERROR_INTERNAL, "cannot prepare for stapled OCSP responses");
     return r;
 }
 
@@ -289,6 +309,9 @@ result context_new(const struct context_config *config, struct context **ret, st
     context->server = config->server;
     context->trust = config->trust == NULL ? NULL : trust_ref(config->trust);
     context->crls = config->crls == NULL ? NULL : crl_snapshot_ref(config->crls);
+    context->order = config->order;
+    context->inquiry = config->inquiry;
+    context->stapler = config->stapler;
     context->revocation = config->revocation;
     context->crl_grace = config->crl_grace;
     context->policy = config->policy;
@@ -317,6 +340,28 @@ void context_use_crls(struct context *context, struct crl_snapshot *crls)
     crl_snapshot_free(before);
 }
 
+bool context_own_certificate(const struct context *context, X509 **leaf, X509 **issuer)
+{
+    STACK_OF(X509) *chain = NULL;
+    X509 *own;
+
+    if (context->n_identities > 0) {
+        own = identity_certificate(context->identities[0]);
+        chain = identity_chain(context->identities[0]);
+    } else {
+        own = SSL_CTX_get0_certificate(context->ssl);
+        (void)SSL_CTX_get0_chain_certs(context->ssl, &chain);
+    }
+    *leaf = own;
+    *issuer = NULL;
+    for (int i = 0; own != NULL && i < sk_X509_num(chain) && *issuer == NULL; i++) {
+        if (X509_check_issued(sk_X509_value(chain, i), own) == X509_V_OK)
+            *issuer = sk_X509_value(chain, i);
+    }
+    ERR_clear_error();
+    return own != NULL;
+}
+
 void context_free(struct context *context)
 {
     if (context == NULL)
@@ -326,6 +371,7 @@ void context_free(struct context *context)
     BIO_meth_free(context->wire_method);
     crl_snapshot_free(context->crls);
     trust_free(context->trust);
+    free(context->spkis);
     free(context->identities);
     for (size_t i = 0; context->alpn_names != NULL && context->alpn_names[i] != NULL; i++)
         free(context->alpn_names[i]);

@@ -15,6 +15,8 @@ struct keylog; /* tls/keylog.h */
 struct libctx;
 struct trust;
 struct crl_snapshot;
+struct inquiry;
+struct stapler;
 struct verdict;
 
 enum context_client_auth { CONTEXT_CLIENT_AUTH_NONE, CONTEXT_CLIENT_AUTH_OPTIONAL, CONTEXT_CLIENT_AUTH_REQUIRED };
@@ -33,6 +35,11 @@ struct context_config {
     /* The peer's side. */
     struct trust *trust;       /* referenced; NULL only for a server with CONTEXT_CLIENT_AUTH_NONE */
     struct crl_snapshot *crls; /* referenced; may be NULL */
+    enum chain_order order;
+    const uint8_t (*spkis)[CHAIN_SPKI_LENGTH]; /* pinned keys, copied; NULL: none */
+    size_t n_spkis;
+    struct inquiry *inquiry; /* asks OCSP responders (tls/inquiry.h); borrowed; NULL: they are not asked */
+    struct stapler *stapler; /* server: its own OCSP response (tls/stapler.h); borrowed; NULL: nothing is stapled */
     enum chain_revocation revocation;
     int64_t crl_grace; /* seconds; see struct chain_request */
     enum chain_policy policy;
@@ -57,6 +64,12 @@ MUST_USE result context_new(const struct context_config *config, struct context 
 
 /* Verify peers with these CRLs (referenced; NULL: none) from here on. Loop thread of the context's connections. */
 void context_use_crls(struct context *context, struct crl_snapshot *crls);
+
+/*
+ * A server's certificate and its issuer's, borrowed until its identity changes. False: there is none now. *issuer is
+ * NULL when its certificate does not come with ours.
+ */
+MUST_USE bool context_own_certificate(const struct context *context, X509 **leaf, X509 **issuer);
 
 /* All connections must have ended. NULL is allowed. */
 void context_free(struct context *context);

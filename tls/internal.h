@@ -28,6 +28,11 @@ struct context {
     size_t n_identities;
     struct trust *trust;
     struct crl_snapshot *crls;
+    uint8_t (*spkis)[CHAIN_SPKI_LENGTH]; /* owned; NULL: no pins */
+    size_t n_spkis;
+    enum chain_order order;
+    struct inquiry *inquiry; /* borrowed; NULL: responders are not asked */
+    struct stapler *stapler; /* borrowed; NULL: nothing is stapled */
     enum chain_revocation revocation;
     int64_t crl_grace;
     enum chain_policy policy;
@@ -49,6 +54,7 @@ enum connection_state {
     CONNECTION_WANT_WRITE,   /* handshake: for the socket */
     CONNECTION_WANT_TOKEN,   /* handshake: job paused for the keyholder */
     CONNECTION_WANT_VERDICT, /* handshake: job paused for chain_verify(), which has its turn next */
+    CONNECTION_WANT_STATUS, /* handshake: job paused, chain_verify() is to be run again when responders have answered */
     CONNECTION_ESTABLISHED,
     CONNECTION_CLOSED, /* the peer has ended its direction in order */
     CONNECTION_FAILED
@@ -69,10 +75,19 @@ struct connection {
 
     /* The verdict; leaf and untrusted are borrowed from libssl while its callback is paused. */
     bool verdict_wanted, verdict_reached;
+    bool narrated; /* the first verdict has been told */
     X509 *leaf;
     STACK_OF(X509) * untrusted;
     struct verdict *verdict;    /* owned; NULL until reached, and once the stream has been used */
     STACK_OF(X509) * peer_path; /* then: the verdict's path; owned */
+
+    /* Stapled OCSP response, borrowed from libssl or, before the handshake, from the session that is offered. */
+    enum chain_stapling stapling;
+    struct chain_response staple;
+    bool staple_due; /* TLS 1.2: the verdict is not final before the server's first flight has ended */
+
+    struct inquiry_wait *wait; /* for OCSP responders; owned; NULL: none */
+    unsigned inquiries;        /* made on behalf of this handshake */
 
     /* The client certificate. */
     bool certificate_requested;
@@ -96,6 +111,12 @@ struct connection {
 
 /* Hook the verification, choice and information callbacks into a context's SSL_CTX (connection.c). */
 void connection_setup(struct context *context);
+
+/*
+ * Within the handshake's job: have the loop reach a verdict on these certificates (borrowed until this returns), and
+ * say whether it accepts (connection.c).
+ */
+bool connection_await_verdict(struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted);
 
 /* Run chain_verify() with this connection's settings (connection.c). */
 void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted,

@@ -104,6 +104,16 @@ static void narrate_path(const struct connection *connection, const char *phase)
     }
 }
 
+void narrate_staple(const struct connection *connection)
+{
+    const struct verdict *verdict = connection->verdict;
+
+    for (size_t i = 0; i < verdict->n_ocsps; i++)
+        if (verdict->ocsps[i].stapled)
+            narrate_line(connection, "server certificate", "stapled OCSP response: %s, by %s", verdict->ocsps[i].status,
+                         verdict->ocsps[i].responder);
+}
+
 static void narrate_checks(const struct connection *connection, const char *phase)
 {
     static const char *const revocation[] = {[CHAIN_REVOCATION_REQUIRED] = "checked for each certificate: good",
@@ -113,7 +123,10 @@ static void narrate_checks(const struct connection *connection, const char *phas
 
     narrate_line(connection, phase, "chain: ok, up to a trusted root");
     narrate_line(connection, phase, "dates: ok");
-    narrate_line(connection, phase, "revocation: %s", revocation[context->revocation]);
+    narrate_staple(connection);
+    narrate_line(connection, phase, "revocation: %s",
+                 connection->verdict->staple_pending ? "waits for the server's stapled OCSP response"
+                                                     : revocation[context->revocation]);
     narrate_line(connection, phase, "key usage and purpose: ok");
     if (context->server)
         return;

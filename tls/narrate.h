@@ -12,6 +12,7 @@ void narrate_line(const struct connection *connection, const char *phase, const 
 void narrate_hello(const struct connection *connection);     /* what is offered */
 void narrate_chosen(const struct connection *connection);    /* version, cipher, group */
 void narrate_verdict(const struct connection *connection);   /* the peer's certificate and each check */
+void narrate_staple(const struct connection *connection);    /* a stapled response that was judged, if there is one */
 void narrate_request(const struct connection *connection);   /* the server's CertificateRequest */
 void narrate_signature(const struct connection *connection); /* what the token did */
 void narrate_finished(const struct connection *connection);

@@ -17,6 +17,8 @@ struct entry {
     struct identity *identity; /* borrowed: outlives the context; NULL: one-way */
     uint64_t generation;       /* of the identity when it signed */
     STACK_OF(X509) * sent;     /* what the server sent, leaf first: checked again before each use */
+    uint8_t *staple;           /* the OCSP response it stapled, which is checked again too; NULL: none */
+    size_t staple_length;      /* bytes */
 };
 
 struct sessions {
@@ -29,6 +31,7 @@ static void entry_clear(struct entry *entry)
 {
     SSL_SESSION_free(entry->session);
     free(entry->server_name);
+    free(entry->staple);
     sk_X509_pop_free(entry->sent, X509_free);
     memset(entry, 0, sizeof(*entry));
 }
@@ -39,6 +42,22 @@ static void remove_at(struct sessions *sessions, size_t i)
     sessions->n--;
     memmove(&sessions->entries[i], &sessions->entries[i + 1], (sessions->n - i) * sizeof(struct entry));
     memset(&sessions->entries[sessions->n], 0, sizeof(struct entry));
+}
+
+/* False when memory is exhausted. */
+static bool keep_staple(const struct connection *connection, struct entry *entry)
+{
+    const unsigned char *der = NULL;
+    long length = SSL_get_tlsext_status_ocsp_resp(connection->ssl, &der);
+
+    if (der == NULL || length <= 0)
+        return true;
+    entry->staple = malloc((size_t)length);
+    if (entry->staple == NULL)
+        return false;
+    memcpy(entry->staple, der, (size_t)length);
+    entry->staple_length = (size_t)length;
+    return true;
 }
 
 /* Keep `session` (its reference is taken over when this returns true) for later connections like this one. */
@@ -52,7 +71,8 @@ static bool keep(struct connection *connection, SSL_SESSION *session)
         return false;
     entry.sent = X509_chain_up_ref(sent);
     entry.server_name = connection->server_name == NULL ? NULL : strdup(connection->server_name);
-    if (entry.sent == NULL || (entry.server_name == NULL) != (connection->server_name == NULL)) {
+    if (entry.sent == NULL || (entry.server_name == NULL) != (connection->server_name == NULL) ||
+        !keep_staple(connection, &entry)) {
         entry_clear(&entry);
         return false;
     }
@@ -132,7 +152,11 @@ static bool server_still_good(struct connection *connection, const struct entry 
 
     if (verdict == NULL)
         return false;
+    connection->stapling = CHAIN_STAPLING_ASKED;
+    connection->staple = (struct chain_response){.der = entry->staple, .length = entry->staple_length};
     connection_verify(connection, sk_X509_value(entry->sent, 0), entry->sent, verdict);
+    connection->stapling = CHAIN_STAPLING_NOT_ASKED;
+    connection->staple = (struct chain_response){0};
     if (!verdict->accepted) {
         verdict_free(verdict);
         free(verdict);

@@ -311,8 +311,9 @@ static void test_warnings(void **state)
     assert_string_equal(settings->warnings.text[0], "x.conf:3: identity \"b\" is not used");
     assert_string_equal(settings->warnings.text[1],
                         "x.conf:2: tunnel \"t\": every local user may connect; allow-uid limits it");
-    assert_string_equal(settings->warnings.text[2],
-                        "x.conf:2: tunnel \"t\": revocation is not checked, because no CRL is configured");
+    assert_string_equal(
+        settings->warnings.text[2],
+        "x.conf:2: tunnel \"t\": revocation is not checked, because neither CRLs nor OCSP are configured");
     settings_free(settings);
     free(settings);
     config_free(config);
