@@ -62,6 +62,8 @@ struct banner_guess banner_guess(const uint8_t *data, size_t length)
     if (length >= 6 && data[0] == 'E' && data[1] == 0 && data[2] == 0)
         return (struct banner_guess){"PostgreSQL",
                                      "it starts TLS within its own protocol, which tokentls does not speak"};
+    if (length > 5 && data[0] == 22 && data[5] == 1)
+        return (struct banner_guess){"an echo service", "it sends back what it gets, the ClientHello included"};
     if (is_mysql(data, length))
         return (struct banner_guess){"MySQL", "it starts TLS within its own protocol, which tokentls does not speak"};
     if (length >= 3 && data[0] == 0xff && data[1] >= 0xfb)

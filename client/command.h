@@ -21,6 +21,7 @@ extern const struct command cmd_connect_command;
 extern const struct command cmd_enroll_command;
 extern const struct command cmd_import_command;
 extern const struct command cmd_init_token_command;
+extern const struct command cmd_doctor_command;
 extern const struct command cmd_list_command;
 extern const struct command cmd_lock_command;
 extern const struct command cmd_probe_command;

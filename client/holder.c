@@ -1,10 +1,12 @@
 #include "client/holder.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 #include "client/child.h"
 #include "pkcs11/keyholder/client.h"
 #include "pkcs11/keyholder/start.h"
 
+#include <openssl/rand.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +20,11 @@
 #define PATIENCE_MS 2000          /* for the process to end by itself */
 #define STATE_PATH_MAX 4096
 
+/* A test signature's message (RFC 8446 4.4.3): spaces, a context string with a NUL, a SHA-256 hash. */
+#define TEST_SPACES 64
+#define TEST_HASH_BYTES 32
+#define TEST_MESSAGE_MAX (TEST_SPACES + 64 + TEST_HASH_BYTES)
+
 struct holder {
     struct loop *loop;
     struct keyholder_process process;
@@ -27,6 +34,9 @@ struct holder {
     struct identity *identity;
     struct loop_watch *client_watch, *control_watch;
     struct loop_timer *timer;
+    uint32_t key; /* number of the identity's key in the keyholder */
+    bool server;
+    uint64_t sign_timeout_ms;
     bool waiting;             /* for the first announcement that decides */
     struct error outcome;     /* of the waiting */
     struct error last_report; /* the last state's reason */
@@ -92,6 +102,7 @@ static void announced(void *arg, const struct keyholder_identity *identity)
     struct error outcome;
     bool decided;
 
+    holder->key = identity->key;
     identity_update(holder->identity, holder->client, identity);
     judge(identity, holder->has_pin_source, &decided, &outcome);
     if (decided && outcome.category == ERROR_NONE && identity_usable(holder->identity, &outcome) == ERROR_NONE)
@@ -179,8 +190,10 @@ static result start_process(struct holder *holder, const struct holder_config *c
     const struct keyholder_identity_config identity = {
         .name = NAME, .uri = config->uri, .certificate = config->certificate};
     char state[STATE_PATH_MAX], unlock[STATE_PATH_MAX + 64];
-    struct keyholder_config keyholder = {.purpose = KEYHOLDER_PURPOSE_CLIENT,
+    struct keyholder_config keyholder = {.purpose =
+                                             config->server ? KEYHOLDER_PURPOSE_SERVER : KEYHOLDER_PURPOSE_CLIENT,
                                          .module = config->module,
+                                         .module_environment = config->module_environment,
                                          .pin_source = holder->has_pin_source ? config->pin_source : NULL,
                                          .state_directory = state,
                                          .unlock_command = unlock,
@@ -248,6 +261,8 @@ result holder_start(const struct holder_config *config, struct holder **ret, str
         return error_set(err, ERROR_INTERNAL, "out of memory");
     holder->loop = config->loop;
     holder->has_pin_source = config->pin_source[0] != '\0';
+    holder->server = config->server;
+    holder->sign_timeout_ms = config->sign_timeout_ms;
     holder->identity = identity_new(config->libctx, NAME, err);
     if (holder->identity == NULL) {
         r = err->category;
@@ -270,6 +285,62 @@ err0:
 struct identity *holder_identity(const struct holder *holder)
 {
     return holder->identity;
+}
+
+static void signature_ended(void *arg, struct sign_operation *operation)
+{
+    (void)operation;
+    loop_stop(((struct holder *)arg)->loop);
+}
+
+/* RFC 8446 4.4.3, with random bytes in the place of the transcript's hash. */
+static size_t make_message(bool server, uint8_t message[TEST_MESSAGE_MAX], struct error *err)
+{
+    const char *context = server ? "TLS 1.3, server CertificateVerify" : "TLS 1.3, client CertificateVerify";
+    size_t length = strlen(context) + 1;
+
+    memset(message, ' ', TEST_SPACES);
+    memcpy(message + TEST_SPACES, context, length);
+    if (RAND_bytes(message + TEST_SPACES + length, TEST_HASH_BYTES) != 1) {
+        (void)error_set_openssl(err, ERROR_INTERNAL, "no random bytes");
+        return 0;
+    }
+    return TEST_SPACES + length + TEST_HASH_BYTES;
+}
+
+result holder_test_signature(struct holder *holder, struct holder_signature *ret, struct error *err)
+{
+    size_t n_schemes = 0;
+    const uint16_t *schemes = identity_schemes(holder->identity, &n_schemes);
+    uint8_t message[TEST_MESSAGE_MAX];
+    const struct sign_request request = {.key = holder->key,
+                                         .scheme = n_schemes > 0 ? schemes[0] : 0,
+                                         .deadline = clock_deadline(holder->sign_timeout_ms),
+                                         .message = message,
+                                         .length = make_message(holder->server, message, err),
+                                         .done = signature_ended,
+                                         .arg = holder};
+    struct sign_operation *operation;
+    result r = ERROR_NONE;
+
+    if (request.length == 0)
+        return err->category;
+    operation = n_schemes > 0 ? keyholder_client_sign(holder->client, &request, err) : NULL;
+    if (operation == NULL)
+        return n_schemes > 0 ? err->category : error_set(err, ERROR_TOKEN, "the key can make no signature for TLS");
+    keyholder_client_flush(holder->client);
+    while (operation->state != SIGN_DONE && operation->state != SIGN_FAILED && holder->end.category == ERROR_NONE)
+        loop_run(holder->loop);
+    if (operation->state == SIGN_DONE) {
+        ret->scheme = mechanism_scheme_name(request.scheme);
+        (void)snprintf(ret->mechanism, sizeof(ret->mechanism), "%s", operation->mechanism);
+        ret->sign_ms = operation->sign_ms;
+    } else {
+        *err = operation->state == SIGN_FAILED ? operation->error : holder->end;
+        r = err->category;
+    }
+    keyholder_client_release(operation);
+    return r;
 }
 
 void holder_explain_end(const struct holder *holder, struct error *err)

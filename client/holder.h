@@ -9,6 +9,7 @@
 #include "net/loop.h"
 #include "tls/identity.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,8 @@ struct holder_config {
     const char *certificate; /* file, or NULL: on the token */
     const char *pin_source;  /* as pin_choice_make() gave it; "" when nobody can give a PIN */
     uint64_t sign_timeout_ms;
+    const char *const *module_environment; /* "NAME=value", NULL-terminated; NULL: none */
+    bool server;                           /* a server's key, not a client's */
 };
 
 /*
@@ -34,6 +37,19 @@ MUST_USE result holder_start(const struct holder_config *config, struct holder *
 
 /* The identity; belongs to the holder and lives until holder_free(). */
 struct identity *holder_identity(const struct holder *holder);
+
+/* What became of a test signature. */
+struct holder_signature {
+    const char *scheme; /* static */
+    char mechanism[48];
+    uint32_t sign_ms; /* on the token */
+};
+
+/*
+ * Sign a random hash in the form of a TLS 1.3 CertificateVerify (RFC 8446 4.4.3), which belongs to no handshake, with
+ * the identity's preferred scheme. Runs the loop. ERROR_TOKEN, ERROR_PIN; not after holder_stop().
+ */
+MUST_USE result holder_test_signature(struct holder *holder, struct holder_signature *ret, struct error *err);
 
 /* Replace *err by what the keyholder itself said about its end (crash, hung signature), if it has ended. */
 void holder_explain_end(const struct holder *holder, struct error *err);

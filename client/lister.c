@@ -39,6 +39,7 @@ static result start_lane(struct lane *lane, const struct lister_config *config, 
     char state[STATE_PATH_MAX] = "", unlock[STATE_PATH_MAX + 64];
     const struct keyholder_config keyholder = {.purpose = KEYHOLDER_PURPOSE_LIST,
                                                .module = lane->module,
+                                               .module_environment = config->module_environment,
                                                .pin_source = config->pin_source,
                                                .state_directory = state,
                                                .unlock_command = unlock,

@@ -15,11 +15,12 @@
 #define LISTER_BYTES_MAX ((size_t)8 * 1024 * 1024) /* of one module's listing */
 
 struct lister_config {
-    const char *const *modules; /* paths or p11-kit names */
-    size_t n_modules;           /* at most LISTER_MODULES_MAX */
-    const char *uri;            /* only what fits; NULL: everything */
-    const char *pin_source;     /* log in; NULL: do not */
-    uint64_t timeout_ms;        /* for all of them together */
+    const char *const *modules;            /* paths or p11-kit names */
+    size_t n_modules;                      /* at most LISTER_MODULES_MAX */
+    const char *uri;                       /* only what fits; NULL: everything */
+    const char *pin_source;                /* log in; NULL: do not */
+    uint64_t timeout_ms;                   /* for all of them together */
+    const char *const *module_environment; /* "NAME=value", NULL-terminated; NULL: none */
 };
 
 /*

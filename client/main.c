@@ -14,7 +14,7 @@
 static const struct command *const commands[] = {
     &cmd_list_command,   &cmd_connect_command, &cmd_probe_command,      &cmd_verify_command,
     &cmd_enroll_command, &cmd_import_command,  &cmd_init_token_command, &cmd_status_command,
-    &cmd_unlock_command, &cmd_lock_command,    &cmd_reload_command,
+    &cmd_unlock_command, &cmd_lock_command,    &cmd_reload_command,     &cmd_doctor_command,
 };
 
 static void print_help(FILE *out)

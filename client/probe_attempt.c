@@ -264,11 +264,13 @@ static bool wait_for(const struct attempt *attempt, int outcome, uint64_t deadli
     return n > 0;
 }
 
-/* An alert or a handshake record of some version. */
+/* An alert or a handshake record of some version, and not our own ClientHello, which an echo service sends back. */
 static bool looks_like_tls(const struct probe_attempt *attempt)
 {
     const uint8_t *first = attempt->banner;
 
+    if (attempt->banner_length > 5 && first[0] == RECORD_HANDSHAKE && first[5] == SSL3_MT_CLIENT_HELLO)
+        return false;
     return (first[0] == RECORD_HANDSHAKE || first[0] == RECORD_ALERT) && (attempt->banner_length < 2 || first[1] == 3);
 }
 

@@ -4,7 +4,11 @@
 
 #include "daemon/program.h"
 
-/* Print everything that can be found wrong, and the warnings, on standard error. Returns the exit status, 0 or 2. */
-MUST_USE int check_run(const struct program *program, const char *file);
+/*
+ * Print everything that can be found wrong, and the warnings, on standard error; with `json` as one object on standard
+ * output, {"ok", "errors": [...], "warnings": [...], "configuration": see daemon/config_json.h, or null}. Returns the
+ * exit status, 0 or 2.
+ */
+MUST_USE int check_run(const struct program *program, const char *file, bool json);
 
 #endif

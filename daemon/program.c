@@ -61,10 +61,11 @@ static void print_help(const struct program *program, const struct options *opti
 int program_main(const struct program *program, int argc, char **argv)
 {
     const char *file = NULL;
-    bool check = false, version = false;
+    bool check = false, json = false, version = false;
     const struct options_entry entries[] = {
         OPTIONS_TEXT("config", "FILE", &file, "the configuration file"),
         OPTIONS_FLAG("check", &check, "check the configuration and the files it names, then exit with 0 or 2"),
+        OPTIONS_FLAG("json", &json, "with --check: print the outcome and all settings as JSON"),
         OPTIONS_FLAG("version", &version, "print the version"), OPTIONS_END};
     const struct options options = {.program = program->name,
                                     .description = program->description,
@@ -78,6 +79,8 @@ int program_main(const struct program *program, int argc, char **argv)
         return network_run(program);
     if (options_parse(&options, argc, argv, &rest, &err) == ERROR_NONE && !rest.help && !version && file == NULL)
         (void)error_set(&err, ERROR_USAGE, "--config FILE is missing");
+    else if (json && !check && err.category == ERROR_NONE && !rest.help && !version)
+        (void)error_set(&err, ERROR_USAGE, "--json is of no use without --check");
     if (err.category != ERROR_NONE) {
         (void)fprintf(stderr, "%s: %s\n", program->name, err.text);
         return error_exit_status(err.category);
@@ -90,5 +93,5 @@ int program_main(const struct program *program, int argc, char **argv)
         (void)printf("%s %s\n", program->name, TOKENTLS_VERSION);
         return 0;
     }
-    return check ? check_run(program, file) : supervisor_run(program, file);
+    return check ? check_run(program, file, json) : supervisor_run(program, file);
 }

@@ -379,3 +379,41 @@ result guard_clear_folder(const char *folder, guard_cleared_fn *cleared, void *a
     (void)closedir(directory);
     return r == ERROR_NONE ? ERROR_NONE : as_pin(err);
 }
+
+static result look_at_named(const char *folder, const char *name, guard_cleared_fn *failed, void *arg,
+                            struct error *err)
+{
+    struct guard *guard = calloc(1, sizeof(*guard));
+    result r;
+
+    if (guard == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    guard->lock_fd = -1;
+    guard->path = text_format("%s/%s", folder, name);
+    r = guard->path == NULL ? error_set(err, ERROR_INTERNAL, "out of memory") : read_record(guard, err);
+    if (r == ERROR_NONE && (guard->record == GUARD_FAILED || guard->record == GUARD_DAMAGED)) {
+        r = take_owner(guard, err);
+        if (r == ERROR_NONE)
+            failed(arg, guard->token, guard->source);
+    }
+    guard_end(guard);
+    return r;
+}
+
+result guard_each_failed(const char *folder, guard_cleared_fn *failed, void *arg, struct error *err)
+{
+    struct dirent *entry;
+    DIR *directory = opendir(folder);
+    result r = ERROR_NONE;
+
+    if (directory == NULL && errno == ENOENT)
+        return ERROR_NONE;
+    if (directory == NULL)
+        return error_set_errno(err, errno, "%s: cannot open", folder);
+    while (r == ERROR_NONE && (entry = readdir(directory)) != NULL) {
+        if (is_record(entry->d_name))
+            r = look_at_named(folder, entry->d_name, failed, arg, err);
+    }
+    (void)closedir(directory);
+    return r;
+}

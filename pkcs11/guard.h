@@ -69,4 +69,10 @@ typedef void guard_cleared_fn(void *arg, const char *token, const char *source);
  */
 MUST_USE result guard_clear_folder(const char *folder, guard_cleared_fn *cleared, void *arg, struct error *err);
 
+/*
+ * Call `failed` for each record in a folder because of which a login is withheld; nothing is written and no lock is
+ * waited for. A folder that is not there has none. ERROR_IO when the folder or a record cannot be read.
+ */
+MUST_USE result guard_each_failed(const char *folder, guard_cleared_fn *failed, void *arg, struct error *err);
+
 #endif

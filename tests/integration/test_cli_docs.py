@@ -8,7 +8,7 @@ import re
 from harness import check, main, scenario
 
 PAGE = pathlib.Path(__file__).resolve().parent.parent.parent / "docs" / "cli.md"
-COMMANDS = ("connect", "probe", "list", "verify", "enroll", "import", "init-token", "status", "unlock", "lock", "reload")
+COMMANDS = ("connect", "probe", "list", "doctor", "verify", "enroll", "import", "init-token", "status", "unlock", "lock", "reload")
 
 
 def section(command):

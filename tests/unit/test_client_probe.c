@@ -96,6 +96,7 @@ static void test_banners(void **state)
                "8.0.36"),
          "MySQL"},
         {BYTES("\xff\xfd\x18"), "Telnet"},
+        {BYTES("\x16\x03\x01\x02\x00\x01"), "an echo service"},
         {BYTES("RFB 003.008\n"), "VNC"},
         {BYTES("H"), "an unknown protocol"},
         {BYTES("\0"), "an unknown protocol"},
