@@ -5,6 +5,8 @@
 #include "base/text.h"
 #include "client/pin_choice.h"
 #include "client/request.h"
+#include "net/connector.h"
+#include "net/loop.h"
 #include "pkcs11/certificate.h"
 #include "pkcs11/pin.h"
 
@@ -12,8 +14,12 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/http.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#define CONNECT_TIMEOUT_MS 15000
 #define MESSAGE_TIMEOUT_S 60
 #define TOTAL_TIMEOUT_S 600 /* a server may say "waiting" and be polled */
 
@@ -69,6 +75,55 @@ static int be_quiet(const char *function, const char *file, int line, OSSL_CMP_s
     return 1;
 }
 
+struct attempt {
+    struct loop *loop;
+    struct error outcome;
+};
+
+static void connected(void *arg, int fd, size_t target, const struct error *err)
+{
+    struct attempt *attempt = arg;
+
+    (void)target;
+    if (fd < 0)
+        attempt->outcome = *err;
+    else
+        (void)close(fd);
+    loop_stop(attempt->loop);
+}
+
+/*
+ * OpenSSL's HTTP client tries a port that refuses again and again until its time is over, and says no reason then. So
+ * whether anybody is there is found out before. Through a proxy there is nothing to be found out.
+ */
+static result try_server(const char *host, int port, struct error *err)
+{
+    struct attempt attempt = {.outcome = ERROR_INIT};
+    struct connector_config connector = {
+        .n_targets = 1, .timeout_ms = CONNECT_TIMEOUT_MS, .done = connected, .arg = &attempt};
+    struct address target;
+    char text[512];
+    result r;
+
+    if (getenv("http_proxy") != NULL || getenv("HTTP_PROXY") != NULL)
+        return ERROR_NONE;
+    (void)snprintf(text, sizeof(text), strchr(host, ':') != NULL && host[0] != '[' ? "[%s]:%d" : "%s:%d", host, port);
+    r = address_parse(text, ADDRESS_CONNECT, &target, err);
+    if (r != ERROR_NONE)
+        return err->category = ERROR_USAGE;
+    attempt.loop = loop_new(err);
+    if (attempt.loop == NULL)
+        return err->category;
+    connector.loop = attempt.loop;
+    connector.targets = &target;
+    if (connector_start(&connector, &attempt.outcome) != NULL)
+        loop_run(attempt.loop);
+    loop_free(attempt.loop);
+    if (attempt.outcome.category == ERROR_NONE)
+        return ERROR_NONE;
+    return error_set(err, attempt.outcome.category, "the CMP server cannot be talked to: %.700s", attempt.outcome.text);
+}
+
 static result set_server(OSSL_CMP_CTX *context, const char *url, struct error *err)
 {
     char *host = NULL, *path = NULL;
@@ -84,9 +139,13 @@ static result set_server(OSSL_CMP_CTX *context, const char *url, struct error *e
          OSSL_CMP_CTX_set_option(context, OSSL_CMP_OPT_MSG_TIMEOUT, MESSAGE_TIMEOUT_S) == 1 &&
          OSSL_CMP_CTX_set_option(context, OSSL_CMP_OPT_TOTAL_TIMEOUT, TOTAL_TIMEOUT_S) == 1 &&
          OSSL_CMP_CTX_set_log_cb(context, be_quiet) == 1;
+    if (!ok)
+        (void)error_set_openssl(err, ERROR_INTERNAL, "cannot set up the CMP client");
+    else
+        ok = try_server(host, port, err) == ERROR_NONE;
     OPENSSL_free(host);
     OPENSSL_free(path);
-    return ok ? ERROR_NONE : error_set_openssl(err, ERROR_INTERNAL, "cannot set up the CMP client");
+    return ok ? ERROR_NONE : err->category;
 }
 
 static result set_secret(OSSL_CMP_CTX *context, const struct cmp_config *config, struct error *err)
@@ -237,15 +296,29 @@ static void add_all(struct cmp_outcome *outcome, STACK_OF(X509) * list)
     sk_X509_pop_free(list, X509_free);
 }
 
+static result wrong_key(struct error *err)
+{
+    ERR_clear_error();
+    return error_set(err, ERROR_VERIFY, "the CMP server issued a certificate for another key");
+}
+
+/* Before the certificate is confirmed: OpenSSL has compared its key with ours. The server is told of a refusal. */
+static int judge(OSSL_CMP_CTX *context, X509 *certificate, int failure, const char **ret_text)
+{
+    (void)certificate;
+    (void)ret_text;
+    if (failure != 0)
+        *(bool *)OSSL_CMP_CTX_get_certConf_cb_arg(context) = true;
+    return failure;
+}
+
 static result collect(OSSL_CMP_CTX *context, X509 *certificate, const struct cmp_keys *keys, struct cmp_outcome *ret,
                       struct error *err)
 {
     EVP_PKEY *own = X509_get0_pubkey(certificate);
 
-    if (own == NULL || EVP_PKEY_eq(own, X509_REQ_get0_pubkey(keys->request)) != 1) {
-        ERR_clear_error();
-        return error_set(err, ERROR_VERIFY, "the CMP server issued a certificate for another key");
-    }
+    if (own == NULL || EVP_PKEY_eq(own, X509_REQ_get0_pubkey(keys->request)) != 1)
+        return wrong_key(err);
     add(ret, certificate);
     add_all(ret, OSSL_CMP_CTX_get1_newChain(context));
     add_all(ret, OSSL_CMP_CTX_get1_extraCertsIn(context));
@@ -270,20 +343,27 @@ result cmp_run(const struct cmp_config *config, const struct cmp_keys *keys, str
     int command = command_of(config, keys->old_certificate != NULL);
     OSSL_CMP_CTX *context = OSSL_CMP_CTX_new(keys->libctx, NULL);
     X509 *certificate; /* the context's */
+    bool refused = false;
     result r = context == NULL ? error_set_openssl(err, ERROR_INTERNAL, "cannot make a CMP client") : ERROR_NONE;
 
     if (r == ERROR_NONE)
         r = check_keys(command, config, keys, err);
     if (r == ERROR_NONE)
-        r = set_server(context, config->url, err);
-    if (r == ERROR_NONE)
         r = set_authentication(context, config, keys, err);
     if (r == ERROR_NONE)
         r = set_template(context, command, keys, err);
+    if (r == ERROR_NONE)
+        r = set_server(context, config->url, err);
+    if (r == ERROR_NONE &&
+        (OSSL_CMP_CTX_set_certConf_cb(context, judge) != 1 || OSSL_CMP_CTX_set_certConf_cb_arg(context, &refused) != 1))
+        r = error_set_openssl(err, ERROR_INTERNAL, "cannot set up the CMP client");
     if (r == ERROR_NONE) {
         ERR_clear_error();
         certificate = OSSL_CMP_exec_certreq(context, types[command], NULL);
-        r = certificate == NULL ? explain(context, config, err) : collect(context, certificate, keys, ret, err);
+        if (certificate != NULL)
+            r = collect(context, certificate, keys, ret, err);
+        else
+            r = refused ? wrong_key(err) : explain(context, config, err);
     }
     OSSL_CMP_CTX_free(context);
     return r;
