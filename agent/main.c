@@ -16,6 +16,7 @@ int main(int argc, char **argv)
         .open = tunnel_open,
         .accepted = tunnel_accepted,
         .use_crls = tunnel_use_crls,
+        .removed = tunnel_removed,
         .close = tunnel_close,
     };
 

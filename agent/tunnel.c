@@ -129,6 +129,11 @@ void tunnel_use_crls(struct service *service, struct crl_snapshot *crls)
     session_service_use_crls(&service->common, crls);
 }
 
+void tunnel_removed(struct service *service, const struct identity *identity)
+{
+    session_service_removed(&service->common, identity);
+}
+
 void tunnel_close(struct service *service)
 {
     if (service == NULL)

@@ -13,6 +13,7 @@ result tunnel_add_paths(const struct settings_service *settings, struct confinem
 result tunnel_open(struct worker *worker, size_t index, struct service **ret, struct error *err);
 void tunnel_accepted(struct service *service, int fd, const struct address_socket *peer);
 void tunnel_use_crls(struct service *service, struct crl_snapshot *crls);
+void tunnel_removed(struct service *service, const struct identity *identity);
 void tunnel_close(struct service *service);
 
 #endif

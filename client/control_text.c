@@ -50,6 +50,25 @@ static int widest(const cJSON *list, const char *member)
     return most > 64 ? 64 : (int)most;
 }
 
+/* Of an identity with a list of tokens: each of them. */
+static void print_tokens(const cJSON *identity, int indent, FILE *out)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(identity, "tokens");
+    int state_width = widest(list, "state");
+    const cJSON *item;
+
+    if (cJSON_GetArraySize(list) < 2)
+        return;
+    cJSON_ArrayForEach(item, list)
+    {
+        char state[CELL_BYTES], uri[CELL_BYTES], reason[CELL_BYTES];
+        const char *why = text_of(item, "reason");
+
+        (void)fprintf(out, "%*s%-*s  %s%s%s\n", indent, "", state_width, shown(text_of(item, "state"), state),
+                      shown(text_of(item, "uri"), uri), why == NULL ? "" : "  ", shown(why, reason));
+    }
+}
+
 void control_text_identities(const cJSON *answer, FILE *out)
 {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "identities");
@@ -66,6 +85,7 @@ void control_text_identities(const cJSON *answer, FILE *out)
         (void)fprintf(out, "%-*s  %-*s%s%s%s%s\n", name_width, name, begin == NULL && reason == NULL ? 0 : state_width,
                       state, begin == NULL ? "" : "  since ", shown(begin, since), reason == NULL ? "" : "  ",
                       shown(reason, why));
+        print_tokens(item, 2, out);
     }
 }
 
@@ -155,6 +175,7 @@ static void print_identity_table(const cJSON *answer, FILE *out)
         (void)fprintf(out, "  %s\n", shown(text_of(item, "since"), reason));
         if (why != NULL)
             (void)fprintf(out, "  %s\n", shown(why, reason));
+        print_tokens(item, 2, out);
     }
 }
 

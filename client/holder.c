@@ -143,7 +143,7 @@ static void end(struct holder *holder, const struct error *reason)
     take_reports(holder);
     if (holder->end.category == ERROR_NONE)
         holder->end = *reason;
-    identity_gone(holder->identity, &holder->end);
+    identity_gone(holder->identity, holder->client, &holder->end);
     loop_watch_set(holder->client_watch, 0);
     loop_watch_set(holder->control_watch, 0);
     decide(holder, &holder->end);
@@ -360,7 +360,7 @@ void holder_stop(struct holder *holder)
     holder->control_watch = holder->client_watch = NULL;
     if (holder->client != NULL) {
         (void)error_set(&over, ERROR_TOKEN, "the keyholder is not needed any more");
-        identity_gone(holder->identity, &over);
+        identity_gone(holder->identity, holder->client, &over);
         keyholder_client_free(holder->client);
         holder->client = NULL;
     }

@@ -45,8 +45,8 @@ struct provisioning {
     struct keyholder_process process;
     bool running;
     struct keyholder_client *client;
-    struct key_link *link;
-    struct libctx *libctx; /* borrowed */
+    struct key_link *links[N_KEYS]; /* NULL: not linked */
+    struct libctx *libctx;          /* borrowed */
     struct signer signer;
     struct provisioning_public_key keys[N_KEYS];
     size_t n_announced;
@@ -385,13 +385,20 @@ result provisioning_link(struct provisioning *self, struct libctx *libctx, struc
             r = error_set(err, ERROR_PROTOCOL, "the keyholder does not announce its keys");
     if (r != ERROR_NONE)
         return r;
-    self->link = key_link_new(self->client);
     self->signer.arg = self;
     self->signer.deadline = CLOCK_NEVER; /* each signature has its own */
     self->signer.wait = wait_signature;
     self->signer.ended = signature_ended;
     (void)signer_switch(&self->signer);
-    return self->link == NULL ? error_set(err, ERROR_INTERNAL, "out of memory") : ERROR_NONE;
+    for (unsigned i = 0; i < N_KEYS; i++) {
+        const struct key_way way = {.client = self->client, .number = i, .usable = true};
+
+        self->links[i] = key_link_new();
+        if (self->links[i] == NULL)
+            return error_set(err, ERROR_INTERNAL, "out of memory");
+        key_link_set(self->links[i], &way, 1);
+    }
+    return ERROR_NONE;
 }
 
 result provisioning_key(struct provisioning *self, unsigned number, EVP_PKEY **ret, struct error *err)
@@ -399,9 +406,9 @@ result provisioning_key(struct provisioning *self, unsigned number, EVP_PKEY **r
     struct key *key;
     EVP_PKEY *wrapped;
 
-    if (number >= N_KEYS || self->keys[number].key == NULL || self->link == NULL)
+    if (number >= N_KEYS || self->keys[number].key == NULL || self->links[number] == NULL)
         return error_set(err, ERROR_INTERNAL, "no key of this number");
-    key = key_new(self->link, number, self->keys[number].key, err);
+    key = key_new(self->links[number], self->keys[number].key, err);
     if (key == NULL)
         return err->category;
     wrapped = key_wrap(key, libctx_get(self->libctx), err);
@@ -436,9 +443,11 @@ void provisioning_free(struct provisioning *self)
     if (self == NULL)
         return;
     (void)signer_switch(NULL);
-    if (self->link != NULL)
-        key_link_cut(self->link);
-    key_link_free(self->link);
+    for (unsigned i = 0; i < N_KEYS; i++) {
+        if (self->links[i] != NULL)
+            key_link_set(self->links[i], NULL, 0);
+        key_link_free(self->links[i]);
+    }
     signer_cancel(&self->signer);
     keyholder_client_free(self->client);
     for (size_t i = 0; i < N_KEYS; i++)

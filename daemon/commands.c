@@ -97,7 +97,6 @@ static void begin_order(struct commands *commands, uint64_t caller, const struct
 {
     const struct groups *groups = &commands->view.plan->groups;
     enum keyholder_order what = order->kind == CONTROL_ORDER_LOCK ? KEYHOLDER_ORDER_LOCK : KEYHOLDER_ORDER_CLEAR;
-    size_t only = order->all ? groups->n : groups_find(groups, order->identity);
     struct waiter *waiter = new_waiter(commands, caller, order);
 
     if (waiter == NULL)
@@ -109,7 +108,7 @@ static void begin_order(struct commands *commands, uint64_t caller, const struct
         struct pending *pending = &waiter->pending[waiter->n_pending];
         struct error err = ERROR_INIT;
 
-        if (only < groups->n && i != only)
+        if (!order->all && groups_next(groups, order->identity, i) != i)
             continue;
         pending->keeper = commands->view.keepers[i];
         if (keeper_give_order(commands->view.keepers[i], what, &pending->number, &err) != ERROR_NONE)

@@ -43,6 +43,34 @@ static void add_life(cJSON *object, const struct life *life)
     (void)cJSON_AddNumberToObject(object, "transitions", life == NULL ? 0 : (double)life->transitions);
 }
 
+/* How much a state is worth; the best token of a list speaks for its identity. */
+static int rank(const struct keeper_identity *one)
+{
+    static const int ranks[] = {
+        [TOKEN_ABSENT] = 2, [TOKEN_PRESENT] = 4, [TOKEN_LOCKED] = 3, [TOKEN_READY] = 5, [TOKEN_FAILED] = 1};
+
+    return one->life == NULL || !one->life->known ? 0 : ranks[one->life->state];
+}
+
+static void add_state(cJSON *object, const struct keeper_identity *one, bool locked)
+{
+    (void)cJSON_AddStringToObject(object, "state", one->state);
+    add_text_or_null(object, "category", one->category == ERROR_NONE ? NULL : error_category_name(one->category));
+    add_text_or_null(object, "reason", one->text);
+    add_life(object, one->life);
+    (void)cJSON_AddBoolToObject(object, "locked", locked);
+}
+
+static bool find_identity(const struct keeper *keeper, const char *name, struct keeper_identity *ret)
+{
+    for (size_t i = 0; i < keeper_identities(keeper); i++) {
+        keeper_identity(keeper, i, ret);
+        if (strcmp(ret->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Milliseconds with their thousandths; null when nothing was counted. */
 static void add_percentile(cJSON *object, const char *key, const struct histogram *histogram, double percent)
 {
@@ -108,24 +136,31 @@ static void add_identity(const struct commands_view *view, size_t number, cJSON 
 {
     const char *name = view->plan->settings->identities[number]->section->title;
     const struct groups *groups = &view->plan->groups;
-    size_t group = groups_find(groups, name);
-    const struct keeper *keeper = group < groups->n ? view->keepers[group] : NULL;
-    struct keeper_identity found = {.state = "unused", .category = ERROR_NONE};
+    struct keeper_identity best = {.state = "unused", .category = ERROR_NONE};
+    bool best_locked = false, any = false;
     cJSON *object = cJSON_CreateObject();
+    cJSON *tokens = cJSON_CreateArray();
 
-    for (size_t i = 0; keeper != NULL && i < keeper_identities(keeper); i++) {
+    for (size_t i = groups_find(groups, name); i < groups->n; i = groups_next(groups, name, i + 1)) {
+        bool locked = keeper_is_locked(view->keepers[i]);
         struct keeper_identity one;
+        cJSON *token;
 
-        keeper_identity(keeper, i, &one);
-        if (strcmp(one.name, name) == 0)
-            found = one;
+        if (!find_identity(view->keepers[i], name, &one))
+            continue;
+        token = cJSON_CreateObject();
+        (void)cJSON_AddStringToObject(token, "uri", one.uri);
+        add_state(token, &one, locked);
+        (void)cJSON_AddItemToArray(tokens, token);
+        if (any && rank(&one) <= rank(&best))
+            continue;
+        best = one;
+        best_locked = locked;
+        any = true;
     }
     (void)cJSON_AddStringToObject(object, "name", name);
-    (void)cJSON_AddStringToObject(object, "state", found.state);
-    add_text_or_null(object, "category", found.category == ERROR_NONE ? NULL : error_category_name(found.category));
-    add_text_or_null(object, "reason", found.text);
-    add_life(object, found.life);
-    (void)cJSON_AddBoolToObject(object, "locked", keeper != NULL && keeper_is_locked(keeper));
+    add_state(object, &best, best_locked);
+    (void)cJSON_AddItemToObject(object, "tokens", tokens);
     if (view->meters != NULL)
         add_signatures(object, view->meters->identities[number]);
     (void)cJSON_AddItemToArray(list, object);

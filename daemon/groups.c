@@ -90,7 +90,7 @@ static void put_token(struct buffer *out, const char *uri)
 }
 
 /* What must be equal for two identities to share a process; the whole as hex, NULL when memory is exhausted. */
-static char *make_key(const struct settings_identity *identity)
+static char *make_key(const struct settings_identity *identity, const char *uri)
 {
     struct buffer key;
     char *out = NULL;
@@ -100,7 +100,7 @@ static char *make_key(const struct settings_identity *identity)
     buffer_put_text(&key, identity->pin_source);
     for (size_t i = 0; i < identity->module_environment.n; i++)
         buffer_put_text(&key, identity->module_environment.items[i]);
-    put_token(&key, identity->uri);
+    put_token(&key, uri);
     buffer_put_u8(&key, identity->require_hardware);
     if (buffer_ok(&key))
         out = malloc(2 * key.length + 1);
@@ -160,7 +160,8 @@ static bool add_unlock_command(const struct settings *settings, struct groups_on
     return group->unlock_command != NULL;
 }
 
-static void join_group(struct groups_one *group, const struct settings_identity *identity, struct config_errors *errors)
+static void join_group(struct groups_one *group, const struct settings_identity *identity, const char *uri,
+                       struct config_errors *errors)
 {
     const struct settings_identity *first =
         group->config.n_identities > 0 && group->members != NULL ? group->members[0] : NULL;
@@ -168,6 +169,11 @@ static void join_group(struct groups_one *group, const struct settings_identity 
 
     if (group->members == NULL || group->identities == NULL)
         return; /* start_group() has said so */
+    if (group->config.n_identities > 0 && group->members[group->config.n_identities - 1] == identity) {
+        config_errors_add(errors, config_line(identity->section, "uri"),
+                          "uri: %s names the same token as another one of the list", uri);
+        return;
+    }
     if (first != NULL && first->sign_timeout_ms != identity->sign_timeout_ms)
         config_errors_add(errors, config_line(identity->section, "sign-timeout"),
                           "sign-timeout of identity \"%s\" must be that of \"%s\", which is on the same token", name,
@@ -177,11 +183,8 @@ static void join_group(struct groups_one *group, const struct settings_identity 
                           "sessions of identity \"%s\" must be those of \"%s\", which is on the same token", name,
                           first->section->title);
     group->members[group->config.n_identities] = identity;
-    group->identities[group->config.n_identities++] =
-        (struct keyholder_identity_config){.name = name,
-                                           .uri = identity->uri,
-                                           .certificate = identity->certificate,
-                                           .require_hardware = identity->require_hardware};
+    group->identities[group->config.n_identities++] = (struct keyholder_identity_config){
+        .name = name, .uri = uri, .certificate = identity->certificate, .require_hardware = identity->require_hardware};
 }
 
 /* The definition: everything a keyholder is told, and who it is. */
@@ -224,35 +227,64 @@ static size_t find_key(char *const *keys, size_t n, const char *key)
     return i;
 }
 
+/* What is being made. */
+struct making {
+    const struct settings *settings;
+    enum keyholder_purpose purpose;
+    struct config_errors *errors;
+    struct groups *groups;
+    char **keys; /* owned; by number of the group */
+};
+
+/* Put one token of an identity into its group, which may be new. False: out of memory. */
+static bool add_token(struct making *making, const struct settings_identity *identity, const char *uri)
+{
+    struct groups *groups = making->groups;
+    char *key = make_key(identity, uri);
+    size_t at;
+
+    if (key == NULL)
+        return false;
+    at = find_key(making->keys, groups->n, key);
+    if (at < groups->n) {
+        free(key);
+    } else {
+        making->keys[groups->n++] = key;
+        if (!start_group(making->settings, making->purpose, identity, &groups->items[at]))
+            return false;
+    }
+    join_group(&groups->items[at], identity, uri, making->errors);
+    return true;
+}
+
+static size_t count_tokens(const struct settings *settings)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < settings->n_identities; i++)
+        n += settings->identities[i]->uris.n;
+    return n;
+}
+
 result groups_make(const struct settings *settings, enum keyholder_purpose purpose, struct config_errors *errors,
                    struct groups *ret)
 {
-    char **keys = calloc(settings->n_identities + 1, sizeof(*keys));
+    size_t n_tokens = count_tokens(settings);
+    char **keys = calloc(n_tokens + 1, sizeof(*keys));
+    struct making making = {settings, purpose, errors, ret, keys};
     result r = ERROR_INTERNAL;
 
     ret->n = 0;
-    ret->items = calloc(settings->n_identities + 1, sizeof(*ret->items));
+    ret->items = calloc(n_tokens + 1, sizeof(*ret->items));
     if (keys == NULL || ret->items == NULL)
         goto err0;
     for (size_t i = 0; i < settings->n_identities; i++) {
         const struct settings_identity *identity = settings->identities[i];
-        char *key;
-        size_t at;
 
-        if (identity->uri == NULL || !is_used(settings, identity->section->title))
-            continue;
-        key = make_key(identity);
-        if (key == NULL)
-            goto err0;
-        at = find_key(keys, ret->n, key);
-        if (at < ret->n) {
-            free(key);
-        } else {
-            keys[ret->n++] = key;
-            if (!start_group(settings, purpose, identity, &ret->items[at]))
+        for (size_t k = 0; k < identity->uris.n && is_used(settings, identity->section->title); k++) {
+            if (!add_token(&making, identity, identity->uris.items[k]))
                 goto err0;
         }
-        join_group(&ret->items[at], identity, errors);
     }
     r = ERROR_NONE;
     for (size_t i = 0; i < ret->n && r == ERROR_NONE; i++)
@@ -269,7 +301,12 @@ err0:
 
 size_t groups_find(const struct groups *groups, const char *identity)
 {
-    for (size_t i = 0; i < groups->n; i++) {
+    return groups_next(groups, identity, 0);
+}
+
+size_t groups_next(const struct groups *groups, const char *identity, size_t from)
+{
+    for (size_t i = from; i < groups->n; i++) {
         for (size_t k = 0; k < groups->items[i].config.n_identities; k++) {
             if (strcmp(groups->items[i].identities[k].name, identity) == 0)
                 return i;

@@ -22,14 +22,19 @@ struct groups {
 };
 
 /*
- * Group the identities that a service uses. Different sign-timeout or sessions within a group are errors. `ret` must
+ * Group the identities that a service uses, by each of their tokens. Different sign-timeout or sessions within a group
+ * are errors, and so are two tokens of one identity that are the same one. `ret` must
  * be zeroed, is to be freed with groups_free() also after errors, and refers to `settings`. ERROR_INTERNAL when memory
  * is exhausted.
  */
 MUST_USE result groups_make(const struct settings *settings, enum keyholder_purpose purpose,
                             struct config_errors *errors, struct groups *ret);
 
-/* The group that serves the identity of this name; groups->n when none does. */
+/*
+ * The first group that serves the identity of this name, and the first one from number `from` on: an identity with a
+ * list of tokens has one for each. groups->n when there is none.
+ */
+size_t groups_next(const struct groups *groups, const char *identity, size_t from);
 size_t groups_find(const struct groups *groups, const char *identity);
 
 /* NULL is allowed. */

@@ -50,7 +50,8 @@ static void tell_all(struct keeper *keeper, enum error_category category, const 
         if (transition != LIFE_NONE)
             log_warning("identity state", LOG_TEXT("identity", name), LOG_TEXT("state", life_state_name(life)),
                         LOG_TEXT("before", life_before_name(life)),
-                        LOG_TEXT("transition", life_transition_name(transition)), LOG_TEXT("reason", text));
+                        LOG_TEXT("transition", life_transition_name(transition)),
+                        LOG_TEXT("uri", keeper->group->identities[i].uri), LOG_TEXT("reason", text));
         keeper->config.events->state(keeper->config.arg, name, category, text);
     }
     end_order(keeper, &outcome);

@@ -89,14 +89,32 @@ void keepers_reap(struct keepers *keepers)
         keeper_reap(one->keeper);
 }
 
-static bool can_be_used(const struct keeper *keeper, const char *identity)
+/* What a keyholder has said of an identity; false: it does not serve it. */
+static bool find(const struct keeper *keeper, const char *identity, struct keeper_identity *ret)
 {
     for (size_t i = 0; i < keeper_identities(keeper); i++) {
+        keeper_identity(keeper, i, ret);
+        if (strcmp(ret->name, identity) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool can_be_used(const struct keeper *keeper, const char *identity)
+{
+    struct keeper_identity one;
+
+    return find(keeper, identity, &one) && one.category == ERROR_NONE;
+}
+
+bool keepers_may_serve(const struct blueprint *plan, struct keeper *const *keepers, const char *identity)
+{
+    for (size_t i = groups_find(&plan->groups, identity); i < plan->groups.n;
+         i = groups_next(&plan->groups, identity, i + 1)) {
         struct keeper_identity one;
 
-        keeper_identity(keeper, i, &one);
-        if (strcmp(one.name, identity) == 0)
-            return one.category == ERROR_NONE;
+        if (find(keepers[i], identity, &one) && (!one.life->known || one.category == ERROR_NONE))
+            return true;
     }
     return false;
 }
@@ -105,9 +123,14 @@ bool keepers_are_ready(const struct blueprint *plan, struct keeper *const *keepe
 {
     for (size_t i = 0; i < plan->settings->n_identities; i++) {
         const struct settings_identity *identity = plan->settings->identities[i];
-        size_t group = groups_find(&plan->groups, identity->section->title);
+        const char *name = identity->section->title;
+        size_t group = groups_find(&plan->groups, name);
+        bool ready = group == plan->groups.n;
 
-        if (identity->require_token && group < plan->groups.n && !can_be_used(keepers[group], identity->section->title))
+        for (; identity->require_token && !ready && group < plan->groups.n;
+             group = groups_next(&plan->groups, name, group + 1))
+            ready = can_be_used(keepers[group], name);
+        if (identity->require_token && !ready)
             return false;
     }
     return true;

@@ -22,9 +22,12 @@ void keepers_sweep(struct keepers *keepers);
 
 /*
  * Whether the identities of `plan` with require-token can be used, by what their keyholders (by number of the group)
- * have said. One that no service uses has no keyholder to wait for.
+ * have said; of a list of tokens one is enough. One that no service uses has no keyholder to wait for.
  */
 MUST_USE bool keepers_are_ready(const struct blueprint *plan, struct keeper *const *keepers);
+
+/* Can the identity of this name be used, or has some keyholder of it not said yet that it cannot? */
+MUST_USE bool keepers_may_serve(const struct blueprint *plan, struct keeper *const *keepers, const char *identity);
 
 /* After SIGCHLD: keeper_reap() for each. */
 void keepers_reap(struct keepers *keepers);

@@ -12,6 +12,7 @@
 struct crl_snapshot;
 struct worker; /* daemon/worker.h */
 struct service;
+struct identity; /* tls/identity.h */
 
 struct program {
     const char *name;        /* "tokentls-agent" */
@@ -39,6 +40,12 @@ struct program {
      * the service is configured so. On the worker's loop.
      */
     void (*use_crls)(struct service *service, struct crl_snapshot *crls);
+
+    /*
+     * Every token of this identity has been removed: end the established connections that were made with it. On the
+     * worker's loop.
+     */
+    void (*removed)(struct service *service, const struct identity *identity);
 
     /* Abort every connection and free. On the worker's loop, or without one running. NULL is allowed. */
     void (*close)(struct service *service);

@@ -12,8 +12,9 @@
 #include <string.h>
 
 static const char *const result_names[] = {
-    [RECORD_CLOSED] = "closed",   [RECORD_IDLE] = "idle",   [RECORD_LOST] = "lost",   [RECORD_FAILED] = "failed",
-    [RECORD_REFUSED] = "refused", [RECORD_LIMIT] = "limit", [RECORD_ENDED] = "ended", [RECORD_REVOKED] = "revoked"};
+    [RECORD_CLOSED] = "closed", [RECORD_IDLE] = "idle",       [RECORD_LOST] = "lost",
+    [RECORD_FAILED] = "failed", [RECORD_REFUSED] = "refused", [RECORD_LIMIT] = "limit",
+    [RECORD_ENDED] = "ended",   [RECORD_REVOKED] = "revoked", [RECORD_REMOVED] = "removed"};
 
 void record_begin(struct record *record, const char *kind, const char *service, const struct address_socket *peer)
 {

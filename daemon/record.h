@@ -16,7 +16,8 @@ enum record_result {
     RECORD_REFUSED, /* never established: we or the peer refused the other's certificate or authorisation */
     RECORD_LIMIT,   /* not taken: a limit */
     RECORD_ENDED,   /* by us: drained */
-    RECORD_REVOKED  /* by us: a certificate of the peer's chain was revoked meanwhile */
+    RECORD_REVOKED, /* by us: a certificate of the peer's chain was revoked meanwhile */
+    RECORD_REMOVED  /* by us: the token was removed, and on-removal is close */
 };
 
 struct record {

@@ -4,12 +4,15 @@
 #include "base/log.h"
 #include "daemon/meters.h"
 #include "net/socket.h"
+#include "tls/identity.h"
 #include "tls/verify/crl.h"
 #include "tls/verify/pin.h"
 #include "tls/verify/revoked.h"
 #include "tls/verify/verdict.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* How often the bytes of established connections are counted, in ms. */
@@ -145,6 +148,41 @@ bool session_watch_revocation(struct session *session, const struct connection_i
     (void)error_set(&err, ERROR_INTERNAL, "out of memory");
     session_end(session, record_result_of(&err), err.text);
     return true;
+}
+
+static void end_removed(struct session *session)
+{
+    char reason[KEYHOLDER_NAME_MAX + 96];
+
+    (void)snprintf(reason, sizeof(reason), "the token of identity \"%s\" was removed (on-removal = close)",
+                   session->record.identity);
+    if (session->relay != NULL)
+        relay_totals(session->relay, &session->record.totals);
+    session_end(session, RECORD_REMOVED, reason);
+}
+
+void session_service_removed(struct session_service *service, const struct identity *identity)
+{
+    for (struct session *session = service->sessions, *next; session != NULL; session = next) {
+        next = session->next;
+        /* A handshake under way fails by itself if it still needs the token; if not, session_relay() sees to it. */
+        if (session->relay != NULL && strcmp(session->record.identity, identity_name(identity)) == 0)
+            end_removed(session);
+    }
+}
+
+/* The token may have gone between the signature and the end of the handshake. */
+static bool was_removed(const struct session *session)
+{
+    const struct session_service *service = session->service;
+
+    for (size_t i = 0; service->identities != NULL && i < service->settings->identities.n; i++) {
+        const struct identity *identity = service->identities[i];
+
+        if (identity != NULL && strcmp(identity_name(identity), session->record.identity) == 0)
+            return identity_ends_connections(identity);
+    }
+    return false;
 }
 
 static void turn_away(const struct session_service *service, int fd, const struct address_socket *peer,
@@ -283,6 +321,8 @@ void session_relay(struct session *session, struct relay_config *config)
     session->relay = relay_start(config, &err);
     if (session->relay == NULL)
         session_end(session, RECORD_FAILED, err.text);
+    else if (was_removed(session))
+        end_removed(session);
 }
 
 void session_refuse(struct session *session, const struct error *err)

@@ -67,6 +67,9 @@ MUST_USE result session_service_context(struct session_service *service, struct 
  */
 void session_service_use_crls(struct session_service *service, struct crl_snapshot *crls);
 
+/* End the established sessions that this identity was used for ("removed"): its token is gone. */
+void session_service_removed(struct session_service *service, const struct identity *identity);
+
 /* End every session ("ended") and free what the service holds, not the service. */
 void session_service_close(struct session_service *service);
 
@@ -105,7 +108,7 @@ void session_handshake_ended(struct session *session);
 
 /*
  * Relay between the streams of `config` (a, b and the head; taken over) until one ends, and then end the session. A
- * failure to begin ends it too.
+ * failure to begin ends it too, and so does a token that has been removed meanwhile, with on-removal = close.
  */
 void session_relay(struct session *session, struct relay_config *config);
 

@@ -4,6 +4,7 @@
 #include "daemon/settings_pin.h"
 #include "pkcs11/keyholder/client.h"
 #include "pkcs11/uri.h"
+#include "tls/identity.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,22 +59,31 @@ static void check_environment(const struct settings_identity *identity, struct c
     }
 }
 
-/* The URI itself, and the pin-source it may carry instead of the option. */
+/* The URIs themselves, and the pin-source they may carry instead of the option. */
 static void check_uri(struct settings_identity *identity, struct config_errors *errors)
 {
     unsigned line = config_line(identity->section, "uri");
-    struct uri *uri = NULL;
-    struct error err = ERROR_INIT;
+    bool given = identity->pin_source != NULL;
 
-    if (identity->uri == NULL)
-        return;
-    if (uri_parse(identity->uri, false, &uri, &err) != ERROR_NONE) {
-        config_errors_add(errors, line, "uri: %s", err.text);
-        return;
+    if (identity->uris.n > IDENTITY_PLACES_MAX)
+        config_errors_add(errors, line, "uri: %zu tokens, at most %d are possible", identity->uris.n,
+                          IDENTITY_PLACES_MAX);
+    for (size_t i = 0; i < identity->uris.n; i++) {
+        struct error err = ERROR_INIT;
+        struct uri *uri = NULL;
+        const char *source;
+
+        if (uri_parse(identity->uris.items[i], false, &uri, &err) != ERROR_NONE) {
+            config_errors_add(errors, line, "uri: %s", err.text);
+            continue;
+        }
+        source = uri_pin_source(uri);
+        if (source != NULL && !given && i == 0)
+            identity->pin_source = strdup(source);
+        else if (source != NULL && !given && !text_equal(source, identity->pin_source))
+            config_errors_add(errors, line, "uri: the tokens of a list have one PIN source; give it as pin-source");
+        uri_free(uri);
     }
-    if (identity->pin_source == NULL && uri_pin_source(uri) != NULL)
-        identity->pin_source = strdup(uri_pin_source(uri));
-    uri_free(uri);
 }
 
 static void add_identity(const struct config *config, const struct config_section *section,

@@ -19,13 +19,17 @@
 #define SETTINGS_WORKERS_AUTO_MAX 4
 #define SETTINGS_UIDS_MAX 64
 
+/* Index of "close" among the choices of on-removal. */
+#define SETTINGS_ON_REMOVAL_CLOSE 1
+
 /* Section identity. */
 struct settings_identity {
-    char *uri, *module, *pin_source, *certificate;
+    struct config_list uris; /* at least one; each on a token of its own */
+    char *module, *pin_source, *certificate;
     struct config_list module_environment;
     uint64_t sign_timeout_ms;
     uint64_t sessions; /* 0: auto */
-    int on_removal;
+    int on_removal;    /* SETTINGS_ON_REMOVAL_CLOSE, or keep */
     bool require_token, require_hardware;
     char *idle_logout, *module_profile; /* not supported yet */
 

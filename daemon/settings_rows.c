@@ -1,7 +1,6 @@
 #include "daemon/settings.h"
 
-static const char *const removal_choices[] = {"keep", NULL};
-static const char *const removal_later[] = {"close", NULL};
+static const char *const removal_choices[] = {"keep", "close", NULL};
 static const char *const level_choices[] = {"error", "warning", "notice", "info", "debug", NULL};
 static const char *const format_choices[] = {"text", "json", NULL};
 
@@ -11,10 +10,11 @@ const char *const settings_policies[] = {"2026", "legacy", NULL};
 
 static const struct config_option identity_options[] = {
     {.name = "uri",
-     .type = CONFIG_TEXT,
-     .offset = offsetof(struct settings_identity, uri),
+     .type = CONFIG_LIST,
+     .offset = offsetof(struct settings_identity, uris),
      .required = true,
-     .help = "RFC 7512 URI that names one private key; token attributes select the token. No pin-value."},
+     .help = "RFC 7512 URI that names one private key; token attributes select the token. No pin-value. A list: tokens "
+             "that hold the same key and certificate; signatures are shared out, and one stands in for another."},
     {.name = "module",
      .type = CONFIG_TEXT,
      .offset = offsetof(struct settings_identity, module),
@@ -53,8 +53,7 @@ static const struct config_option identity_options[] = {
      .offset = offsetof(struct settings_identity, on_removal),
      .fallback = "keep",
      .choices = removal_choices,
-     .choices_later = removal_later,
-     .help = "What becomes of established connections when the token is removed."},
+     .help = "What becomes of established connections when the token is removed: they go on, or are closed."},
     {.name = "idle-logout",
      .type = CONFIG_TEXT,
      .offset = offsetof(struct settings_identity, idle_logout),

@@ -92,7 +92,8 @@ static void keeper_state(void *arg, const char *identity, enum error_category ca
     for (size_t i = 0; i < settings->n_identities; i++) {
         if (strcmp(settings->identities[i]->section->title, identity) != 0)
             continue;
-        if (category != ERROR_NONE && settings->identities[i]->require_token) {
+        if (category != ERROR_NONE && settings->identities[i]->require_token &&
+            !keepers_may_serve(supervisor->current->plan, supervisor->current->keepers, identity)) {
             log_error("an identity with require-token cannot be used", LOG_TEXT("identity", identity),
                       LOG_TEXT("reason", text));
             stop(supervisor, error_exit_status(category == ERROR_PIN ? ERROR_PIN : ERROR_TOKEN));

@@ -40,7 +40,6 @@ struct worker {
     struct loop *loop;
     struct libctx *libctx;
     struct identity **identities; /* by number in the settings */
-    bool *reported;               /* by number in the settings: something is known of the identity */
     bool *poor;                   /* by number in the settings: usable, but not in TLS 1.3 */
     struct loop_timer *patience;  /* runs from do_go() on; NULL when it has ended */
     bool going;                   /* do_go() was called */
@@ -165,13 +164,13 @@ void worker_connection_ended(struct worker *worker, size_t index)
 
 static void open_listeners(struct worker *worker);
 
-static void mark_reported(struct worker *worker, const struct identity *identity)
+/* The token is gone, and on-removal says what becomes of the connections that were made with it. */
+static void end_connections(struct worker *worker, const struct identity *identity)
 {
-    for (size_t i = 0; i < worker->shared->settings->n_identities; i++) {
-        if (worker->identities[i] == identity)
-            worker->reported[i] = true;
+    for (size_t i = 0; i < worker->n_services; i++) {
+        if (worker->services[i].service != NULL)
+            worker->shared->program->removed(worker->services[i].service, identity);
     }
-    open_listeners(worker);
 }
 
 /* Once for each time that an identity becomes usable, and not by every worker. */
@@ -208,10 +207,13 @@ static void identity_announced(void *arg, struct keyholder_client *client, const
     if (identity == NULL)
         return;
     identity_update(identity, client, announced);
+    open_listeners(worker);
+    if (identity_ends_connections(identity))
+        end_connections(worker, identity);
     if (worker->index == 0)
         tell_tls_1_3(worker, identity);
-    meters_identity(worker_identity_meters(worker, announced->name), (int)announced->state, not_after(identity));
-    mark_reported(worker, identity);
+    meters_identity(worker_identity_meters(worker, announced->name), (int)identity_state(identity),
+                    not_after(identity));
 }
 
 static void link_gone(void *arg, size_t group, const struct error *reason)
@@ -224,9 +226,10 @@ static void link_gone(void *arg, size_t group, const struct error *reason)
 
         if (identity == NULL)
             continue;
-        identity_gone(identity, reason);
-        meters_identity(worker_identity_meters(worker, one->identities[i].name), TOKEN_FAILED, not_after(identity));
-        mark_reported(worker, identity);
+        identity_gone(identity, worker->links[group].client, reason);
+        meters_identity(worker_identity_meters(worker, one->identities[i].name), (int)identity_state(identity),
+                        not_after(identity));
+        open_listeners(worker);
     }
 }
 
@@ -245,14 +248,15 @@ static result make_identities(struct worker *worker, struct error *err)
 
     worker->identities = calloc(settings->n_identities + 1, sizeof(*worker->identities));
     worker->links = calloc(worker->shared->groups->n + 1, sizeof(*worker->links));
-    worker->reported = calloc(settings->n_identities + 1, sizeof(*worker->reported));
     worker->poor = calloc(settings->n_identities + 1, sizeof(*worker->poor));
-    if (worker->identities == NULL || worker->links == NULL || worker->reported == NULL || worker->poor == NULL)
+    if (worker->identities == NULL || worker->links == NULL || worker->poor == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
     for (size_t i = 0; i < settings->n_identities; i++) {
         worker->identities[i] = identity_new(worker->libctx, settings->identities[i]->section->title, err);
         if (worker->identities[i] == NULL)
             return ERROR_INTERNAL;
+        identity_expect(worker->identities[i], settings->identities[i]->uris.n,
+                        settings->identities[i]->on_removal == SETTINGS_ON_REMOVAL_CLOSE);
     }
     for (size_t i = 0; i < worker->shared->groups->n; i++)
         worker_link_init(&worker->links[i], worker->loop, i, &link_events, worker);
@@ -392,10 +396,8 @@ static bool all_reported(const struct worker *worker, size_t index)
     for (size_t i = 0; i < settings->identities.n; i++) {
         const struct identity *identity = find_identity(worker, settings->identities.items[i]);
 
-        for (size_t k = 0; k < worker->shared->settings->n_identities; k++) {
-            if (worker->identities[k] == identity && !worker->reported[k])
-                return false;
-        }
+        if (identity != NULL && !identity_is_settled(identity))
+            return false;
     }
     return true;
 }
@@ -557,7 +559,6 @@ void worker_free(struct worker *worker)
     free(worker->services);
     free(worker->links);
     free(worker->identities);
-    free(worker->reported);
     free(worker->poor);
     libctx_free(worker->libctx);
     loop_free(worker->loop);

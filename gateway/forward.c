@@ -203,6 +203,11 @@ void forward_use_crls(struct service *service, struct crl_snapshot *crls)
     session_service_use_crls(&service->common, crls);
 }
 
+void forward_removed(struct service *service, const struct identity *identity)
+{
+    session_service_removed(&service->common, identity);
+}
+
 void forward_close(struct service *service)
 {
     if (service == NULL)

@@ -12,6 +12,7 @@ result forward_add_paths(const struct settings_service *settings, struct confine
 result forward_open(struct worker *worker, size_t index, struct service **ret, struct error *err);
 void forward_accepted(struct service *service, int fd, const struct address_socket *peer);
 void forward_use_crls(struct service *service, struct crl_snapshot *crls);
+void forward_removed(struct service *service, const struct identity *identity);
 void forward_close(struct service *service);
 
 #endif

@@ -17,6 +17,7 @@ int main(int argc, char **argv)
         .open = forward_open,
         .accepted = forward_accepted,
         .use_crls = forward_use_crls,
+        .removed = forward_removed,
         .close = forward_close,
     };
 

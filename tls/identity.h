@@ -1,6 +1,7 @@
 /*
  * An identity as one worker sees it: a key in a keyholder, its certificate chain and what it can sign. Kept up to date
- * by the keyholder's announcements. Loop thread of that worker only.
+ * by the keyholder's announcements. The same key and certificate may be on several tokens, each with a keyholder of its
+ * own: then signatures are shared out, and one token stands in for another. Loop thread of that worker only.
  */
 #ifndef TOKENTLS_TLS_IDENTITY_H
 #define TOKENTLS_TLS_IDENTITY_H
@@ -14,22 +15,41 @@
 struct libctx; /* tls/libctx.h */
 struct identity;
 
+/* Tokens that hold the same key. */
+#define IDENTITY_PLACES_MAX 8
+
 /* A new identity that is absent until identity_update(). NULL with *err set on failure. */
 MUST_USE struct identity *identity_new(struct libctx *libctx, const char *name, struct error *err);
 void identity_free(struct identity *identity); /* NULL is allowed */
+
+/*
+ * So many tokens (1 to IDENTITY_PLACES_MAX) will be announced for it, and their removal ends the connections that were
+ * made with it (on-removal = close). Before the first announcement; default: one, and it does not.
+ */
+void identity_expect(struct identity *identity, size_t n, bool close_on_removal);
 
 /* The configured name; valid as long as the identity. */
 const char *identity_name(const struct identity *identity);
 
 /*
  * Take an announcement of `client`. Builds the provider's EVP_PKEY and the X509 chain. A certificate that cannot be
- * used leaves the identity unusable with the reason. Handshakes in flight keep what they started with.
+ * used leaves the identity unusable with the reason; so do tokens that show different certificates, both of which are
+ * named. Handshakes in flight keep what they started with.
  */
 void identity_update(struct identity *identity, struct keyholder_client *client,
                      const struct keyholder_identity *announced);
 
-/* The keyholder is gone: unusable with this reason until the next identity_update(). */
-void identity_gone(struct identity *identity, const struct error *reason);
+/* This keyholder is gone: unusable with this reason until the next identity_update(), unless there is another one. */
+void identity_gone(struct identity *identity, const struct keyholder_client *client, const struct error *reason);
+
+/* Usable, or every token has been announced: there is nothing left to wait for after the start. */
+bool identity_is_settled(const struct identity *identity);
+
+/* The state of its token; of several that of the one that is nearest to being ready. */
+enum token_state identity_state(const struct identity *identity);
+
+/* Every token of it is absent, and on-removal is close. A keyholder that has ended says nothing about its token. */
+bool identity_ends_connections(const struct identity *identity);
 
 /* ERROR_NONE when a handshake may use it now; else why not (ERROR_TOKEN, ERROR_PIN, ERROR_CONFIG). */
 MUST_USE result identity_usable(const struct identity *identity, struct error *err);

@@ -5,17 +5,19 @@
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct key_link {
     unsigned references;
-    struct keyholder_client *client; /* NULL once it is gone */
+    struct key_way ways[KEY_WAYS_MAX];
+    size_t n_ways;
 };
 
 struct key {
     unsigned references;
     struct key_link *link;
-    uint32_t number;
     enum key_type type;
     EVP_PKEY *public_key;
 };
@@ -27,20 +29,21 @@ static const struct {
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
-struct key_link *key_link_new(struct keyholder_client *client)
+struct key_link *key_link_new(void)
 {
     struct key_link *link = calloc(1, sizeof(*link));
 
     if (link == NULL)
         return NULL;
     link->references = 1;
-    link->client = client;
     return link;
 }
 
-void key_link_cut(struct key_link *link)
+void key_link_set(struct key_link *link, const struct key_way *ways, size_t n)
 {
-    link->client = NULL;
+    link->n_ways = n < KEY_WAYS_MAX ? n : KEY_WAYS_MAX;
+    if (n > 0)
+        memcpy(link->ways, ways, link->n_ways * sizeof(link->ways[0]));
 }
 
 void key_link_free(struct key_link *link)
@@ -49,7 +52,7 @@ void key_link_free(struct key_link *link)
         free(link);
 }
 
-struct key *key_new(struct key_link *link, uint32_t number, EVP_PKEY *public_key, struct error *err)
+struct key *key_new(struct key_link *link, EVP_PKEY *public_key, struct error *err)
 {
     struct key *key;
     size_t kind = 0;
@@ -69,7 +72,6 @@ struct key *key_new(struct key_link *link, uint32_t number, EVP_PKEY *public_key
     key->references = 1;
     key->link = link;
     link->references++;
-    key->number = number;
     key->type = kinds[kind].type;
     key->public_key = public_key;
     return key;
@@ -90,14 +92,44 @@ void key_free(struct key *key)
     free(key);
 }
 
-struct keyholder_client *key_client(const struct key *key)
+static bool was_tried(const struct key_tried *tried, const struct keyholder_client *client)
 {
-    return key->link->client;
+    for (size_t i = 0; i < tried->n; i++)
+        if (tried->clients[i] == client)
+            return true;
+    return false;
 }
 
-uint32_t key_number(const struct key *key)
+static bool can_make(const struct key_way *way, uint16_t scheme)
 {
-    return key->number;
+    for (size_t i = 0; i < way->n_schemes; i++)
+        if (way->schemes[i] == scheme)
+            return true;
+    return way->n_schemes == 0;
+}
+
+bool key_choose(const struct key *key, uint16_t scheme, struct key_tried *tried, struct key_way *ret)
+{
+    const struct key_link *link = key->link;
+    const struct key_way *best = tried->n == 0 && link->n_ways > 0 ? &link->ways[0] : NULL;
+    size_t least = SIZE_MAX;
+
+    for (size_t i = 0; i < link->n_ways; i++) {
+        const struct key_way *way = &link->ways[i];
+        size_t outstanding;
+
+        if (!way->usable || was_tried(tried, way->client) || !can_make(way, scheme))
+            continue;
+        outstanding = keyholder_client_outstanding(way->client);
+        if (outstanding < least)
+            best = way;
+        least = outstanding < least ? outstanding : least;
+    }
+    if (best == NULL || tried->n == KEY_WAYS_MAX)
+        return false;
+    tried->clients[tried->n++] = best->client;
+    *ret = *best;
+    return true;
 }
 
 enum key_type key_type(const struct key *key)

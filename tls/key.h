@@ -9,34 +9,55 @@
 #include "pkcs11/keyholder/client.h"
 
 #include <openssl/types.h>
+#include <stdbool.h>
 
 struct key;
 struct key_link;
 
-/* The way to a keyholder, shared by all keys behind it; owned by the caller. NULL when memory is exhausted. */
-MUST_USE struct key_link *key_link_new(struct keyholder_client *client);
+/* Keyholders that hold the same key. */
+#define KEY_WAYS_MAX 8
 
-/* The keyholder is gone (the client is about to be freed): signatures with keys of this link fail from now on. */
-void key_link_cut(struct key_link *link);
+struct key_way {
+    struct keyholder_client *client;
+    uint32_t number; /* the keyholder's for the key */
+    bool usable;     /* signatures are expected to be possible; else it is asked for the reason only */
+    uint16_t schemes[MECHANISM_SCHEMES];
+    size_t n_schemes; /* 0: all */
+};
+
+/* The ways to a key, shared by all that use it; none yet. Owned by the caller. NULL when memory is exhausted. */
+MUST_USE struct key_link *key_link_new(void);
+
+/*
+ * These are the ways from now on, at most KEY_WAYS_MAX. Without any, as when the keyholder is gone (its client is about
+ * to be freed), signatures with keys of this link fail.
+ */
+void key_link_set(struct key_link *link, const struct key_way *ways, size_t n);
 
 /* Give the reference up. NULL is allowed. */
 void key_link_free(struct key_link *link);
 
 /*
- * A key behind `link` (referenced) with the keyholder's `number` for it and `public_key` (referenced; an RSA, EC or
- * Ed25519 key of the default provider). NULL with *err set: ERROR_CONFIG for another kind of key.
+ * A key behind `link` (referenced) with `public_key` (referenced; an RSA, EC or Ed25519 key of the default provider).
+ * NULL with *err set: ERROR_CONFIG for another kind of key.
  */
-MUST_USE struct key *key_new(struct key_link *link, uint32_t number, EVP_PKEY *public_key, struct error *err);
+MUST_USE struct key *key_new(struct key_link *link, EVP_PKEY *public_key, struct error *err);
 
 /* Reference counting. key_free(NULL) is allowed. */
 struct key *key_ref(struct key *key);
 void key_free(struct key *key);
 
-/* The keyholder to ask, or NULL when it is gone. */
-struct keyholder_client *key_client(const struct key *key);
+/* Keyholders that have been asked already; zero it first. Compared, never called. */
+struct key_tried {
+    const struct keyholder_client *clients[KEY_WAYS_MAX];
+    size_t n;
+};
 
-/* The keyholder's number for it, for sign requests. */
-uint32_t key_number(const struct key *key);
+/*
+ * The keyholder to ask for this scheme: of those that were not tried and are usable the one with the fewest operations
+ * outstanding; when nobody was tried and none is usable, any, which says why. It counts as tried then. False: none.
+ */
+MUST_USE bool key_choose(const struct key *key, uint16_t scheme, struct key_tried *tried, struct key_way *ret);
 
 /* RSA, EC or Ed25519. */
 enum key_type key_type(const struct key *key);

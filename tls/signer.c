@@ -1,5 +1,7 @@
 #include "tls/signer.h"
 
+#include "base/clock.h"
+
 #include <openssl/async.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,11 +38,10 @@ static void operation_ended(void *arg, struct sign_operation *operation)
 }
 
 /* Inside the job: its stack is small, so nothing large stands here. */
-static bool start(struct signer *signer, const struct signer_input *input)
+static bool start(struct signer *signer, const struct signer_input *input, const struct key_way *way)
 {
-    struct keyholder_client *client = key_client(input->key);
     const struct sign_request request = {
-        .key = key_number(input->key),
+        .key = way->number,
         .scheme = input->scheme,
         .tunnel = signer->tunnel,
         .deadline = signer->deadline,
@@ -50,11 +51,7 @@ static bool start(struct signer *signer, const struct signer_input *input)
         .arg = signer,
     };
 
-    if (client == NULL) {
-        error_set(&signer->error, ERROR_TOKEN, "the keyholder of this key has ended");
-        return false;
-    }
-    signer->operation = keyholder_client_sign(client, &request, &signer->error);
+    signer->operation = keyholder_client_sign(way->client, &request, &signer->error);
     return signer->operation != NULL;
 }
 
@@ -84,18 +81,9 @@ static bool collect(struct signer *signer, uint8_t *out, size_t size, size_t *re
     return good;
 }
 
-bool signer_sign(const struct signer_input *input, uint8_t *out, size_t size, size_t *ret_length)
+/* Pauses the job until the operation has ended. False: given up, the handshake is over. */
+static bool wait_for_it(struct signer *signer)
 {
-    struct signer *signer = current;
-
-    if (signer == NULL || signer->cancelled)
-        return false;
-    if (signer->wait == NULL && ASYNC_get_current_job() == NULL) {
-        error_set(&signer->error, ERROR_INTERNAL, "a signature was wanted outside a handshake");
-        return false;
-    }
-    if (!start(signer, input))
-        return false;
     while (signer_waits(signer)) {
         if (signer->wait != NULL ? !signer->wait(signer->arg) : ASYNC_pause_job() != 1) {
             signer_cancel(signer);
@@ -103,8 +91,42 @@ bool signer_sign(const struct signer_input *input, uint8_t *out, size_t size, si
             return false;
         }
     }
-    if (signer->operation == NULL || !collect(signer, out, size, ret_length))
+    return signer->operation != NULL;
+}
+
+/* Another token with the same key may do what this one could not, if there is time. */
+static bool is_worth_another(const struct signer *signer)
+{
+    return (signer->error.category == ERROR_TOKEN || signer->error.category == ERROR_PIN) &&
+           clock_monotonic_ms() < signer->deadline;
+}
+
+bool signer_sign(const struct signer_input *input, uint8_t *out, size_t size, size_t *ret_length)
+{
+    struct signer *signer = current;
+    struct key_tried tried = {.n = 0};
+    struct key_way way;
+    bool good = false;
+
+    if (signer == NULL || signer->cancelled)
         return false;
+    if (signer->wait == NULL && ASYNC_get_current_job() == NULL) {
+        error_set(&signer->error, ERROR_INTERNAL, "a signature was wanted outside a handshake");
+        return false;
+    }
+    error_set(&signer->error, ERROR_TOKEN, "the keyholder of this key has ended");
+    do {
+        if (!key_choose(input->key, input->scheme, &tried, &way))
+            return false;
+        if (start(signer, input, &way)) {
+            if (!wait_for_it(signer))
+                return false;
+            good = collect(signer, out, size, ret_length);
+        }
+    } while (!good && is_worth_another(signer));
+    if (!good)
+        return false;
+    signer->error = (struct error)ERROR_INIT;
     signer->scheme = input->scheme;
     signer->has_signed = true;
     return true;

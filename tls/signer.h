@@ -54,8 +54,9 @@ struct signer_input {
 
 /*
  * Called by the provider: sign for the current signer. Pauses the job. On success the signature is in `out` (at most
- * `size` bytes) and *ret_length set. Returns false when there is no current signer, when this is not an ASYNC job and
- * the signer has no `wait`, or when signing failed; the reason is in the signer's error.
+ * `size` bytes) and *ret_length set. A keyholder that fails is followed by another one with the same key, if there is
+ * one and the deadline allows. Returns false when there is no current signer, when this is not an ASYNC job and the
+ * signer has no `wait`, or when signing failed; the reason is in the signer's error.
  */
 MUST_USE bool signer_sign(const struct signer_input *input, uint8_t *out, size_t size, size_t *ret_length);
 

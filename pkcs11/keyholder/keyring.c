@@ -308,6 +308,11 @@ void keyring_event(const struct keyring *keyring, size_t index, struct keyholder
     (void)snprintf(ret->text, sizeof(ret->text), "%s", identity->shown.reason.text);
 }
 
+const char *keyring_uri(const struct keyring *keyring, size_t index)
+{
+    return keyring->identities[index].config->uri;
+}
+
 const char *keyring_name(const struct keyring *keyring, uint32_t key)
 {
     return key < keyring->config.n_identities ? keyring->identities[key].config->name : "?";

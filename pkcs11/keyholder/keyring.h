@@ -84,6 +84,9 @@ uint64_t keyring_version(const struct keyring *keyring, size_t index);
 void keyring_encode(const struct keyring *keyring, size_t index, struct buffer *out);
 void keyring_event(const struct keyring *keyring, size_t index, struct keyholder_event *ret);
 
+/* The URI it is configured with. */
+const char *keyring_uri(const struct keyring *keyring, size_t index);
+
 /* Name for logs; "?" for a number out of range. */
 const char *keyring_name(const struct keyring *keyring, uint32_t key);
 

@@ -152,7 +152,7 @@ static bool report(struct server *server, const struct keyholder_event *event)
 }
 
 /* One line for each transition, and for each new reason within a state. */
-static void log_state(struct life *life, const struct keyholder_event *event)
+static void log_state(struct life *life, const struct keyholder_event *event, const char *uri)
 {
     const struct life before = *life;
     struct error why = ERROR_INIT;
@@ -166,7 +166,7 @@ static void log_state(struct life *life, const struct keyholder_event *event)
     log_notice("identity state", LOG_TEXT("identity", event->identity), LOG_TEXT("state", life_state_name(life)),
                LOG_TEXT("before", transition == LIFE_NONE ? NULL : life_before_name(life)),
                LOG_TEXT("transition", transition == LIFE_NONE ? NULL : life_transition_name(transition)),
-               LOG_TEXT("reason", event->text[0] == '\0' ? NULL : event->text));
+               LOG_TEXT("uri", uri), LOG_TEXT("reason", event->text[0] == '\0' ? NULL : event->text));
 }
 
 static void report_states(struct server *server)
@@ -184,7 +184,7 @@ static void report_states(struct server *server)
         unlock(server);
         if (version == server->reported[i])
             continue;
-        log_state(&server->lives[i], &event);
+        log_state(&server->lives[i], &event, keyring_uri(keyring, i));
         if (report(server, &event))
             server->reported[i] = version;
     }

@@ -54,6 +54,7 @@ enum faults_aftermath {
     X(SLOTS_HANG, "slots__hang", SLOTS, HANG, 0, NOTHING)                                                              \
     X(SLOTS_FAIL, "slots__fail", SLOTS, RETURN, CKR_DEVICE_ERROR, NOTHING)                                             \
     X(SLOTS_TOKEN_ABSENT, "slots__token_absent", SLOTS, SPECIAL, 0, NOTHING)                                           \
+    X(SLOTS_WITHOUT, "slots__without", SLOTS, SPECIAL, 0, NOTHING)                                                     \
     X(SLOTS_OTHER_SERIAL, "slots__other_serial", TOKEN_INFO, SPECIAL, 0, NOTHING)                                      \
     X(SLOTS_OTHER_SLOT, "slots__other_slot", SLOTS, SPECIAL, 0, NOTHING)                                               \
     X(SLOTS_REMOVABLE, "slots__removable", SLOTS, SPECIAL, 0, NOTHING)                                                 \

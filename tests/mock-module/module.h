@@ -25,6 +25,9 @@ void slots_install(CK_FUNCTION_LIST *list);
 /* Close every session when the token has gone, has come back, or has moved to another slot since the last call. */
 void slots_notice(void);
 
+/* Has the token in this slot of the wrapped module been taken out? */
+bool slots_gone(CK_SLOT_ID real);
+
 /* The id the caller sees for a slot of the wrapped module, and back; false: no such slot now. */
 CK_SLOT_ID slots_shown(CK_SLOT_ID real);
 bool slots_hidden(CK_SLOT_ID shown, CK_SLOT_ID *ret_real);

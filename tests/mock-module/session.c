@@ -145,7 +145,7 @@ static CK_RV open_session(CK_SLOT_ID slot, CK_FLAGS flags, void *application, CK
     faults_count(COUNTER_OPEN_SESSION);
     if (!slots_hidden(slot, &slot))
         return CKR_SLOT_ID_INVALID;
-    if (faults_is_on(FAULT_SLOTS_TOKEN_ABSENT, NULL))
+    if (slots_gone(slot))
         return CKR_TOKEN_NOT_PRESENT;
     if (faults_strike_at(FAULTS_AT_OPEN_SESSION, &rv, &aftermath))
         return rv;

@@ -2,6 +2,7 @@
 #include "tests/mock-module/module.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SLOTS_MAX 64       /* slots of the wrapped module */
@@ -10,6 +11,21 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool was_absent, was_moved;
+static unsigned long was_without;
+
+bool slots_gone(CK_SLOT_ID real)
+{
+    CK_TOKEN_INFO info;
+    unsigned long serial;
+    char text[sizeof info.serialNumber + 1] = "";
+
+    if (faults_is_on(FAULT_SLOTS_TOKEN_ABSENT, NULL))
+        return true;
+    if (!faults_is_on(FAULT_SLOTS_WITHOUT, &serial) || module_real()->C_GetTokenInfo(real, &info) != CKR_OK)
+        return false;
+    memcpy(text, info.serialNumber, sizeof info.serialNumber);
+    return strtoul(text, NULL, 16) == serial;
+}
 
 void slots_notice(void)
 {
@@ -17,17 +33,23 @@ void slots_notice(void)
     bool moved = faults_is_on(FAULT_SLOTS_OTHER_SLOT, NULL);
     CK_SLOT_ID slots[SLOTS_MAX];
     CK_ULONG n = SLOTS_MAX;
-    bool changed;
+    unsigned long without = 0;
+    bool changed, all;
 
+    (void)faults_is_on(FAULT_SLOTS_WITHOUT, &without);
     pthread_mutex_lock(&lock);
-    changed = absent != was_absent || moved != was_moved;
+    all = absent != was_absent || moved != was_moved;
+    changed = all || without != was_without;
+    was_without = without;
     was_absent = absent;
     was_moved = moved;
     pthread_mutex_unlock(&lock);
     if (!changed || module_real()->C_GetSlotList(CK_TRUE, slots, &n) != CKR_OK)
         return;
-    for (CK_ULONG i = 0; i < n; i++)
-        session_close_slot(slots[i]);
+    for (CK_ULONG i = 0; i < n; i++) {
+        if (all || slots_gone(slots[i]))
+            session_close_slot(slots[i]);
+    }
 }
 
 CK_SLOT_ID slots_shown(CK_SLOT_ID real)
@@ -61,6 +83,19 @@ static CK_RV give_list(const CK_ULONG *from, CK_ULONG n, CK_ULONG *to, CK_ULONG 
     return CKR_OK;
 }
 
+static CK_ULONG without_gone(CK_SLOT_ID *slots, CK_ULONG n)
+{
+    CK_ULONG kept = 0;
+
+    for (CK_ULONG i = 0; i < n; i++) {
+        if (!slots_gone(slots[i]))
+            slots[kept++] = slots[i];
+    }
+    if (kept < n)
+        (void)faults_strikes(FAULT_SLOTS_WITHOUT, NULL);
+    return kept;
+}
+
 static CK_RV get_slot_list(CK_BBOOL token_present, CK_SLOT_ID *list, CK_ULONG *count)
 {
     MODULE_CALL;
@@ -82,6 +117,8 @@ static CK_RV get_slot_list(CK_BBOOL token_present, CK_SLOT_ID *list, CK_ULONG *c
         return rv;
     if (faults_strikes(FAULT_SLOTS_TOKEN_ABSENT, NULL) && token_present)
         n = 0;
+    if (token_present)
+        n = without_gone(slots, n);
     for (CK_ULONG i = 0; i < n; i++)
         slots[i] = slots_shown(slots[i]);
     if (n > 0)
@@ -99,7 +136,7 @@ static CK_RV get_slot_info(CK_SLOT_ID slot, CK_SLOT_INFO *info)
     rv = module_real()->C_GetSlotInfo(slot, info);
     if (rv != CKR_OK)
         return rv;
-    if (faults_is_on(FAULT_SLOTS_TOKEN_ABSENT, NULL))
+    if (slots_gone(slot))
         info->flags &= ~(CK_FLAGS)CKF_TOKEN_PRESENT;
     if (faults_strikes(FAULT_SLOTS_REMOVABLE, NULL))
         info->flags |= CKF_REMOVABLE_DEVICE;
@@ -117,7 +154,7 @@ static CK_RV get_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
 
     if (!slots_hidden(slot, &slot))
         return CKR_SLOT_ID_INVALID;
-    if (faults_is_on(FAULT_SLOTS_TOKEN_ABSENT, NULL))
+    if (slots_gone(slot))
         return CKR_TOKEN_NOT_PRESENT;
     if (faults_strike_at(FAULTS_AT_TOKEN_INFO, &rv, &aftermath))
         return rv;

@@ -77,6 +77,21 @@ static void test_status(void **state)
     free(text);
 }
 
+/* Since when; and the tokens of an identity that has several. */
+static void test_tokens(void **state)
+{
+#define TOKEN(uri, state, reason) "{\"uri\":\"" uri "\",\"state\":\"" state "\",\"reason\":" reason "}"
+    char *text = render(ANSWER("{\"name\":\"a\",\"state\":\"ready\",\"since\":\"T\",\"reason\":null,\"tokens\":[" TOKEN(
+                            "pkcs11:token=x", "ready", "null") "," TOKEN("pkcs11:token=y", "absent", "\"away\"") "]}"),
+                        control_text_identities);
+
+    (void)state;
+    assert_string_equal(text, "a  ready  since T\n"
+                              "  ready   pkcs11:token=x\n"
+                              "  absent  pkcs11:token=y  away\n");
+    free(text);
+}
+
 /* A daemon of another version may say anything. */
 static void test_strange_answers(void **state)
 {
@@ -160,6 +175,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_identities_are_aligned),
+        cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_strange_answers),
         cmocka_unit_test(test_exit_statuses),

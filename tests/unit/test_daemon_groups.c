@@ -121,9 +121,33 @@ static void test_definition_decides_whether_a_keyholder_is_kept(void **state)
     expect_definition(TOKEN, TOKEN " pin-source = \"file:/p\"", false);
 }
 
+/* An identity whose key is on two tokens has two keyholders; the second one is shared with another identity. */
+static void a_list_of_tokens(void **state)
+{
+    struct made made =
+        make("uri = {\"pkcs11:token=x;object=k\", \"pkcs11:token=y;object=k\"}", "uri = \"pkcs11:token=y\"");
+
+    (void)state;
+    assert_int_equal(made.errors.total, 0);
+    assert_int_equal(made.groups.n, 2);
+    assert_int_equal(groups_find(&made.groups, "a"), 0);
+    assert_int_equal(groups_next(&made.groups, "a", 1), 1);
+    assert_int_equal(groups_next(&made.groups, "a", 2), 2);
+    assert_int_equal(groups_next(&made.groups, "b", 0), 1);
+    assert_int_equal(made.groups.items[0].config.n_identities, 1);
+    assert_int_equal(made.groups.items[1].config.n_identities, 2);
+    assert_string_equal(made.groups.items[1].identities[0].uri, "pkcs11:token=y;object=k");
+    discard(&made);
+    made = make("uri = {\"pkcs11:token=x;object=k\", \"pkcs11:object=j;token=%78\"}", "uri = \"pkcs11:token=y\"");
+    assert_int_equal(made.errors.total, 1);
+    assert_non_null(strstr(made.errors.text[0], "names the same token as another one of the list"));
+    discard(&made);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_list_of_tokens),
         cmocka_unit_test(test_what_is_shared),
         cmocka_unit_test(test_what_is_apart),
         cmocka_unit_test(test_conflicts_within_a_group),

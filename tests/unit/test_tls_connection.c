@@ -293,7 +293,7 @@ static void a_keyholder_that_ends_is_the_reason(void **state)
     while (keyholder_client_outstanding(&w->holder) < 1)
         turn_world(w);
     error_set(&reason, ERROR_TOKEN, "keyholder killed");
-    identity_gone(w->identities[0], &reason);
+    identity_gone(w->identities[0], &w->holder, &reason);
     assert_int_equal(identity_usable(w->identities[0], &err), ERROR_TOKEN);
     assert_string_equal(err.text, "identity \"client\": keyholder killed");
     w->holder.hold = false;

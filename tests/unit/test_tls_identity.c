@@ -50,7 +50,7 @@ static void the_generation_changes_with_key_and_usability(void **state)
     assert_int_equal(X509_cmp(identity_certificate(identity), other), 0);
     before = identity_generation(identity);
     error_set(&reason, ERROR_TOKEN, "crashed");
-    identity_gone(identity, &reason);
+    identity_gone(identity, &w->holder, &reason);
     assert_true(identity_generation(identity) > before);
     assert_int_equal(identity_usable(identity, NULL), ERROR_TOKEN);
     announce(w, identity, 0, other, &wanted);
@@ -95,6 +95,94 @@ static void broken_announcements(void **state)
     assert_int_equal(identity_usable(identity, &err), ERROR_NONE);
     free(longer);
     OPENSSL_free(der);
+}
+
+static void announce_from(struct identity *identity, struct keyholder_client *client, X509 *leaf,
+                          enum token_state token)
+{
+    struct keyholder_identity announced = {.state = token, .n_chain = 1, .n_schemes = 1};
+    unsigned char *der = NULL;
+
+    (void)snprintf(announced.name, sizeof(announced.name), "both");
+    (void)snprintf(announced.uri, sizeof(announced.uri), "pkcs11:token=%p", (void *)client);
+    (void)snprintf(announced.reason, sizeof(announced.reason), "no token fits");
+    announced.category = token == TOKEN_READY ? ERROR_NONE : ERROR_TOKEN;
+    announced.schemes[0] = SCHEME_ECDSA_SHA256;
+    announced.chain_length[0] = (size_t)i2d_X509(leaf, &der);
+    announced.chain[0] = der;
+    identity_update(identity, client, &announced);
+    OPENSSL_free(der);
+}
+
+/* Two tokens with the same key: the loss of one changes nothing, that of both does, and connections end with it. */
+static void two_tokens_are_one_identity(void **state)
+{
+    struct world *w = *state;
+    struct error err = ERROR_INIT;
+    struct identity *identity = identity_new(w->libctx, "both", &err);
+    struct keyholder_client *a = &w->holder, b = {.hold = false};
+    X509 *leaf = make_leaf(&w->a, make_key(P256), &(struct leaf){.cn = "both"});
+    struct error reason = ERROR_INIT;
+    uint64_t before;
+
+    identity_expect(identity, 2, true);
+    announce_from(identity, a, leaf, TOKEN_ABSENT);
+    assert_false(identity_is_settled(identity));
+    assert_false(identity_ends_connections(identity)); /* of the other one nothing is known */
+    announce_from(identity, &b, leaf, TOKEN_READY);
+    assert_true(identity_is_settled(identity));
+    assert_int_equal(identity_usable(identity, NULL), ERROR_NONE);
+    announce_from(identity, a, leaf, TOKEN_READY);
+    before = identity_generation(identity);
+    announce_from(identity, &b, leaf, TOKEN_ABSENT);
+    assert_int_equal(identity_usable(identity, NULL), ERROR_NONE);
+    identity_want(identity);
+    assert_int_equal(a->n_looks, 0);
+    assert_int_equal(b.n_looks, 1);
+    error_set(&reason, ERROR_TOKEN, "crashed");
+    identity_gone(identity, &b, &reason);
+    assert_int_equal(identity_usable(identity, NULL), ERROR_NONE);
+    announce_from(identity, &b, leaf, TOKEN_READY);
+    identity_gone(identity, a, &reason);
+    assert_int_equal(identity_usable(identity, NULL), ERROR_NONE);
+    assert_int_equal(identity_generation(identity), before); /* sessions stay good */
+    announce_from(identity, &b, leaf, TOKEN_ABSENT);
+    assert_int_equal(identity_usable(identity, &err), ERROR_TOKEN);
+    assert_non_null(strstr(err.text, "crashed"));
+    assert_non_null(strstr(err.text, "no token fits"));
+    assert_false(identity_ends_connections(identity)); /* a keyholder that crashed says nothing of its token */
+    announce_from(identity, a, leaf, TOKEN_ABSENT);
+    assert_true(identity_ends_connections(identity));
+    assert_true(identity_generation(identity) > before);
+    identity_free(identity);
+    X509_free(leaf);
+}
+
+static void different_certificates_are_an_error_that_names_both(void **state)
+{
+    struct world *w = *state;
+    struct error err = ERROR_INIT;
+    struct identity *identity = identity_new(w->libctx, "both", &err);
+    struct keyholder_client b = {.hold = false};
+    X509 *leaf = make_leaf(&w->a, make_key(P256), &(struct leaf){.cn = "first"});
+    X509 *other = make_leaf(&w->a, make_key(P256), &(struct leaf){.cn = "second"});
+
+    identity_expect(identity, 2, false);
+    announce_from(identity, &w->holder, leaf, TOKEN_READY);
+    announce_from(identity, &b, other, TOKEN_READY);
+    assert_int_equal(identity_usable(identity, &err), ERROR_CONFIG);
+    assert_non_null(strstr(err.text, "CN=first"));
+    assert_non_null(strstr(err.text, "CN=second"));
+    announce_from(identity, &b, leaf, TOKEN_READY);
+    assert_int_equal(identity_usable(identity, NULL), ERROR_NONE);
+    /* renewed on one of them while the other one is away: what is there counts */
+    announce_from(identity, &w->holder, leaf, TOKEN_ABSENT);
+    announce_from(identity, &b, other, TOKEN_READY);
+    assert_int_equal(identity_usable(identity, NULL), ERROR_NONE);
+    assert_int_equal(X509_cmp(identity_certificate(identity), other), 0);
+    identity_free(identity);
+    X509_free(leaf);
+    X509_free(other);
 }
 
 static void a_kind_of_key_that_is_not_served(void **state)
@@ -277,6 +365,8 @@ int main(void)
         TEST(a_new_identity_is_not_usable),
         TEST(the_generation_changes_with_key_and_usability),
         TEST(broken_announcements),
+        TEST(two_tokens_are_one_identity),
+        TEST(different_certificates_are_an_error_that_names_both),
         TEST(a_kind_of_key_that_is_not_served),
         TEST(the_private_half_is_never_exported),
         TEST(nothing_is_signed_outside_a_handshake),

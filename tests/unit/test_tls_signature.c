@@ -9,6 +9,7 @@
 
 struct scene {
     struct world *w;
+    struct keyholder_client *second; /* with the same key; NULL: none */
     struct key_link *link;
     struct key *key;
     EVP_PKEY *wrapped;
@@ -30,7 +31,8 @@ static int setup(void **state)
 
     (void)setup_world(&world);
     scene->w = world;
-    scene->link = key_link_new(&scene->w->holder);
+    scene->link = key_link_new();
+    key_link_set(scene->link, &(struct key_way){.client = &scene->w->holder, .number = 3, .usable = true}, 1);
     assert_non_null(scene->link);
     scene->signer = (struct signer){.deadline = CLOCK_NEVER, .tunnel = 7, .ended = ended, .arg = scene};
     *state = scene;
@@ -62,7 +64,7 @@ static void use_key(struct scene *scene, enum kind kind)
 
     drop_key(scene);
     scene->w->holder.keys[3] = make_key(kind);
-    scene->key = key_new(scene->link, 3, make_key(kind), &err);
+    scene->key = key_new(scene->link, make_key(kind), &err);
     assert_non_null(scene->key);
     scene->wrapped = key_wrap(scene->key, libctx_get(scene->w->libctx), &err);
     if (scene->wrapped == NULL)
@@ -133,7 +135,7 @@ static bool sign(struct scene *scene, const struct asked *asked)
         while ((r = ASYNC_start_job(&running, wait, &ret, in_job, &pointer, sizeof(pointer))) == ASYNC_PAUSE) {
             assert_true(signer_waits(&scene->signer));
             scene->resumed = false;
-            assert_true(fake_end_one(&scene->w->holder));
+            assert_true(fake_end_one(&scene->w->holder) || (scene->second != NULL && fake_end_one(scene->second)));
             assert_true(scene->resumed);
         }
         assert_int_equal(r, ASYNC_FINISH);
@@ -262,7 +264,7 @@ static void reasons_why_there_is_no_signature(void **state)
     /* a keyholder that answers with more than the key can make: an RSA signature for an EC key */
     scene->w->holder.keys[3] = make_key(RSA2048);
     expect_no_signature(scene, &asked, ERROR_TOKEN, "the signature has 256 bytes where at most 72 fit");
-    key_link_cut(scene->link);
+    key_link_set(scene->link, NULL, 0);
     expect_no_signature(scene, &asked, ERROR_TOKEN, "the keyholder of this key has ended");
 }
 
@@ -290,10 +292,71 @@ static void keys_of_other_kinds_are_refused(void **state)
         struct error err = ERROR_INIT;
 
         assert_non_null(other);
-        assert_null(key_new(scene->link, 0, other, &err));
+        assert_null(key_new(scene->link, other, &err));
         assert_int_equal(err.category, ERROR_CONFIG);
         EVP_PKEY_free(other);
     }
+}
+
+/* The key is on two tokens: whoever has less to do is asked, and who fails is followed by the other. */
+static void two_keyholders_stand_in_for_each_other(void **state)
+{
+    struct scene *scene = *state;
+    struct asked asked = {.hash = "SHA256"};
+    struct keyholder_client *first = &scene->w->holder, second = {.hold = false};
+    struct key_way ways[] = {{.client = first, .number = 3, .usable = true},
+                             {.client = &second, .number = 5, .usable = true}};
+    struct key_tried tried = {.n = 0};
+    struct key_way way;
+
+    use_key(scene, P256);
+    second.keys[5] = make_key(P256);
+    key_link_set(scene->link, ways, 2);
+    assert_true(key_choose(scene->key, SCHEME_ECDSA_SHA256, &tried, &way));
+    assert_ptr_equal(way.client, first);
+    assert_true(key_choose(scene->key, SCHEME_ECDSA_SHA256, &tried, &way));
+    assert_ptr_equal(way.client, &second);
+    assert_int_equal(way.number, 5);
+    assert_false(key_choose(scene->key, SCHEME_ECDSA_SHA256, &tried, &way));
+    /* one that is busy is asked last, one that is not usable or cannot make the scheme never */
+    first->first = &(struct fake_operation){.client = first};
+    tried.n = 0;
+    assert_true(key_choose(scene->key, SCHEME_ECDSA_SHA256, &tried, &way));
+    assert_ptr_equal(way.client, &second);
+    ways[1].n_schemes = 1;
+    ways[1].schemes[0] = SCHEME_ECDSA_SHA384;
+    key_link_set(scene->link, ways, 2);
+    tried.n = 0;
+    assert_true(key_choose(scene->key, SCHEME_ECDSA_SHA256, &tried, &way));
+    assert_ptr_equal(way.client, first);
+    assert_false(key_choose(scene->key, SCHEME_ECDSA_SHA256, &tried, &way));
+    first->first = NULL;
+    ways[1].n_schemes = 0;
+    /* where none is usable one says why, and no second one is asked */
+    ways[0].usable = ways[1].usable = false;
+    key_link_set(scene->link, ways, 2);
+    tried.n = 0;
+    assert_true(key_choose(scene->key, SCHEME_ECDSA_SHA256, &tried, &way));
+    assert_false(key_choose(scene->key, SCHEME_ECDSA_SHA256, &tried, &way));
+    /* a signature that fails on the first is made by the second */
+    ways[0].usable = ways[1].usable = true;
+    key_link_set(scene->link, ways, 2);
+    first->refuse = "the card was pulled";
+    scene->second = &second;
+    assert_true(sign(scene, &asked));
+    assert_int_equal(second.n_signed, 1);
+    assert_int_equal(scene->signer.error.category, ERROR_NONE);
+    scene->signer.has_signed = false;
+    /* what both refuse fails with the last reason */
+    second.refuse = "so was this one";
+    expect_no_signature(scene, &asked, ERROR_TOKEN, "so was this one");
+    /* what must not be signed is not taken elsewhere */
+    scene->w->holder.refuse = NULL;
+    scene->w->holder.keys[3] = NULL;
+    second.refuse = NULL;
+    expect_no_signature(scene, &asked, ERROR_INTERNAL, "no such key");
+    assert_int_equal(second.n_signed, 1);
+    scene->second = NULL;
 }
 
 /* Only what is public comes out, whatever is asked for. */
@@ -325,7 +388,7 @@ static void other_keys_do_not_match(void **state)
     struct error err = ERROR_INIT;
 
     use_key(scene, P256);
-    key = key_new(scene->link, 4, other, &err);
+    key = key_new(scene->link, other, &err);
     wrapped = key_wrap(key, libctx_get(scene->w->libctx), &err);
     assert_non_null(wrapped);
     assert_int_not_equal(EVP_PKEY_eq(scene->wrapped, wrapped), 1);
@@ -347,6 +410,7 @@ int main(void)
         TEST(a_refusal_lasts),
         TEST(reasons_why_there_is_no_signature),
         TEST(nobody_signs_without_a_signer),
+        TEST(two_keyholders_stand_in_for_each_other),
         TEST(keys_of_other_kinds_are_refused),
         TEST(export_gives_the_public_half),
         TEST(other_keys_do_not_match),
