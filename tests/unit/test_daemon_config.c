@@ -69,7 +69,6 @@ static const struct bad bad_agent[] = {
     {"identity \"a\" { uri = \"http://x\" }\n" TUNNEL, "x.conf:1: ", "uri:"},
     {"identity \"a\" { uri = \"pkcs11:token=t?pin-value=1234\" }\n" TUNNEL, "x.conf:1: ", "uri:"},
     {"identity \"a\" { uri = \"pkcs11:object=k\"\n pin-source = \"fil:/x\" }\n" TUNNEL, "x.conf:2: ", "pin-source:"},
-    {"identity \"a\" { uri = \"pkcs11:object=k\"\n pin-source = \"pinentry\" }\n" TUNNEL, "x.conf:2: ", "pin-source:"},
     {"identity \"a\" { uri = \"pkcs11:object=k\"\n sign-timeout = \"1\" }\n" TUNNEL,
      "x.conf:2: ", "sign-timeout must be a duration"},
     {"identity \"a\" { uri = \"pkcs11:object=k\"\n sign-timeout = \"1ms\" }\n" TUNNEL,
