@@ -1,5 +1,6 @@
 #include "daemon/meters.h"
 
+#include "daemon/tolerated.h"
 #include "tls/verify/verdict.h"
 
 #include <fcntl.h>
@@ -25,7 +26,7 @@ struct shared_mechanism {
 struct shared {
     atomic_uint_fast64_t open[METERS_GENERATIONS_MAX], results[METERS_RESULTS], bytes_in, bytes_out;
     struct shared_histogram full, resumed;
-    atomic_uint_fast64_t accepted, refused[METERS_CHECKS_MAX];
+    atomic_uint_fast64_t accepted, tolerated, refused[METERS_CHECKS_MAX];
     atomic_uint failure_turn; /* odd while the text is being written */
     char failure[METERS_REASON_MAX];
     atomic_int_fast64_t failure_time;
@@ -47,7 +48,7 @@ struct meters {
 static const char *const checks[] = {
     "algorithms", "authorisation", "basic-constraints", "certificate", "chain", "depth",  "extensions", "form",
     "key-usage",  "name",          "name-constraints",  "names",       "pin",   "policy", "revocation", "serial-number",
-    "signature",  "validity",      "version",           "other"};
+    "signature",  "stapling",      "validity",          "version",     "other"};
 #define CHECKS (sizeof(checks) / sizeof(checks[0]))
 _Static_assert(CHECKS <= METERS_CHECKS_MAX, "METERS_CHECKS_MAX is too small");
 
@@ -201,6 +202,7 @@ void meters_verdict(struct meters *meters, const struct verdict *verdict)
         return;
     if (verdict->accepted) {
         add(&meters->shared->accepted, 1);
+        add(&meters->shared->tolerated, tolerated_count(verdict));
         return;
     }
     while (i < CHECKS - 1 && strcmp(checks[i], verdict->reason.check) != 0)
@@ -303,6 +305,7 @@ void meters_read(const struct meters *meters, struct meters_reading *ret)
     *ret = (struct meters_reading){.bytes_in = get(&shared->bytes_in),
                                    .bytes_out = get(&shared->bytes_out),
                                    .accepted = get(&shared->accepted),
+                                   .tolerated = get(&shared->tolerated),
                                    .not_signed = get(&shared->not_signed),
                                    .state = atomic_load(&shared->state) - 1,
                                    .not_after = atomic_load(&shared->not_after)};

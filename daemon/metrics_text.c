@@ -135,6 +135,19 @@ static void verifications(struct page *page)
     }
 }
 
+static void tolerated(struct page *page)
+{
+    char name[LABEL_MAX_BYTES];
+
+    head(page, "revocation_unknown_total", "counter",
+         "Certificates accepted although nothing said whether they are revoked.");
+    for (size_t i = 0; i < page->shared->settings->n_services; i++) {
+        service_label(page, i, name);
+        put(page, "tokentls_revocation_unknown_total{%s=\"%s\"} %" PRIu64 "\n", page->kind, name,
+            page->services[i].tolerated);
+    }
+}
+
 static void signatures(struct page *page)
 {
     char name[LABEL_MAX_BYTES], mechanism[LABEL_MAX_BYTES], labels[LINE_MAX_BYTES];
@@ -210,6 +223,7 @@ result metrics_text_page(const struct worker_shared *shared, struct buffer *out,
         connections(&page);
         handshakes(&page);
         verifications(&page);
+        tolerated(&page);
         signatures(&page);
         tokens(&page);
     }

@@ -52,6 +52,16 @@ struct bad {
 };
 
 static const struct bad bad_agent[] = {
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\nrevocation-order = {\"crl\", \"crl\"} }\n",
+     "x.conf:2: ", "revocation-order is a list of \"ocsp\" and \"crl\""},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" revocation-order = {\"ocsp\"}\ncrl = \"c\" }\n",
+     "x.conf:2: ", "crl has no effect: revocation-order leaves crl out"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\ntrust-spki = \"AAAA\" }\n",
+     "x.conf:2: ", "trust-spki: \"AAAA\" does not begin with sha256//"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" pinned-certificate = \"p\"\ntrust = \"c\" }\n",
+     "x.conf:2: ", "give either trust or a pinned certificate"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" pinned-certificate = \"p\"\nrevocation = off }\n",
+     "x.conf:2: ", "revocation has no effect on a pinned certificate"},
     {"", "x.conf: ", "there is no section \"tunnel\""},
     {"wrkers = 3\n", "x.conf:1: ", "unknown option \"wrkers\"; did you mean \"workers\"?"},
     {"\n\nzzzzzzzz = 3\n", "x.conf:3: ", "unknown option \"zzzzzzzz\""},
@@ -143,6 +153,24 @@ static const struct bad bad_agent[] = {
 };
 
 static const struct bad bad_gateway[] = {
+    {GATEWAY_HEAD GATEWAY_KEY
+     "client-trust = \"x\" allow-any-valid = true ocsp = aia\nocsp-responder = \"http://h/\" }\n",
+     "x.conf:4: ", "give either ocsp = \"aia\" or ocsp-responder"},
+    {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\" allow-any-valid = true\nocsp-responder = \"https://h/\" }\n",
+     "x.conf:4: ", "ocsp-responder must begin with http://"},
+    {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\" allow-any-valid = true\nocsp-hosts = \"h\" }\n",
+     "x.conf:4: ", "ocsp-hosts has no effect without ocsp = \"aia\""},
+    {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\" allow-any-valid = true\nocsp-nonce = true }\n",
+     "x.conf:4: ", "ocsp-nonce has no effect without"},
+    {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\" allow-any-valid = true\nrevocation-order = {ocsp, crl} }\n",
+     "x.conf:4: ", "revocation-order names ocsp, but nobody is asked"},
+    {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\" allow-any-valid = true ocsp = aia\nrevocation-order = {crl} }\n",
+     "x.conf:4: ", "revocation-order leaves ocsp out"},
+    {GATEWAY_HEAD GATEWAY_KEY "client-auth = none\nocsp = aia }\n", "x.conf:4: ", "OCSP has no effect with"},
+    {GATEWAY_HEAD GATEWAY_KEY "client-trust = \"x\" allow-any-valid = true staple = true\nstaple-file = \"s\" }\n",
+     "x.conf:4: ", "give either staple = true, which asks the responder, or staple-file"},
+    {GATEWAY_HEAD GATEWAY_KEY "allow-any-valid = true client-pinned-certificate = \"p\"\nclient-trust = \"x\" }\n",
+     "x.conf:4: ", "give either client-trust or a pinned certificate"},
     {GATEWAY_HEAD "client-trust = \"x\" allow-any-valid = true }\n", "x.conf:1: ", "certificate is missing"},
     {GATEWAY_HEAD "certificate = \"c\" client-trust = \"x\" allow-any-valid = true }\n",
      "x.conf:1: ", "key is missing"},

@@ -37,7 +37,10 @@ static int teardown(void **state)
 static void what_one_process_counts_the_other_reads(void **state)
 {
     struct both *both = *state;
-    static const struct verdict good = {.accepted = true}, revoked = {.reason = {.check = "revocation"}},
+    static const struct verdict good = {.accepted = true,
+                                        .n_notes = 3,
+                                        .notes = {{.check = "revocation"}, {.check = "form"}, {.check = "revocation"}}},
+                                revoked = {.reason = {.check = "revocation"}},
                                 strange = {.reason = {.check = "nobody knows"}};
     const struct meters_reading *reading = &both->reading;
 
@@ -61,6 +64,7 @@ static void what_one_process_counts_the_other_reads(void **state)
     assert_int_equal(reading->full.sum_us, 5000);
     assert_int_equal(reading->resumed.count, 1);
     assert_int_equal(reading->accepted, 1);
+    assert_int_equal(reading->tolerated, 2);
     for (size_t i = 0; meters_check(i) != NULL; i++)
         assert_int_equal(reading->refused[i],
                          strcmp(meters_check(i), "revocation") == 0 || strcmp(meters_check(i), "other") == 0);
