@@ -1,4 +1,5 @@
 /* tokentls: the command line. What each subcommand does stands in its cmd_*.c. */
+#include "base/options_table.h"
 #include "base/text.h"
 #include "client/command.h"
 
@@ -34,6 +35,12 @@ static void print_help(FILE *out)
                 "configuration, 3 token or object absent or ambiguous, 4 PIN wrong, blocked or\n"
                 "not given, 5 network, 70 internal error\n",
                 out);
+}
+
+static void print_table(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+        options_table_record(stdout, "command", (const char *const[]){commands[i]->name, commands[i]->description}, 2);
 }
 
 static int unknown_command(const char *name)
@@ -72,6 +79,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0) {
         (void)puts("tokentls " TOKENTLS_VERSION);
+    } else if (strcmp(argv[1], OPTIONS_TABLE_ARGUMENT) == 0) {
+        print_table();
     } else if (strcmp(argv[1], "help") == 0 && argc == 3) {
         char help[] = "--help";
         char *arguments[] = {argv[2], help, NULL};

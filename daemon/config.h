@@ -105,6 +105,13 @@ char *config_resolve(const struct config *config, const char *path);
 /* Print all sections and options with type, range, default and help, 80 columns wide, for --help. */
 void config_print_help(const struct config_schema *schema, FILE *out);
 
+/*
+ * Print the same as records of base/options_table.h, each section before its options:
+ *   section, name ("" for the whole file, "gateway / allow" for a nested one), what its title is or "", "repeated" or
+ * "", help setting, name, type as shown, "required" or "", default or "", help
+ */
+void config_print_table(const struct config_schema *schema, FILE *out);
+
 /* "text", "list of paths", "number 1..1024", "duration", "required|prefer|off": the type as shown. Returns out. */
 char *config_describe_type(const struct config_option *option, char *out, size_t size);
 

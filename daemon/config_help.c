@@ -1,5 +1,7 @@
 #include "daemon/config.h"
 
+#include "base/options_table.h"
+
 #include <string.h>
 
 #define WIDTH 80
@@ -85,4 +87,26 @@ static void print_schema(const struct config_schema *schema, const char *prefix,
 void config_print_help(const struct config_schema *schema, FILE *out)
 {
     print_schema(schema, "", out);
+}
+
+static void print_records(const struct config_schema *schema, const char *prefix, FILE *out)
+{
+    char name[128], type[256];
+
+    (void)snprintf(name, sizeof(name), "%s%s%s", prefix, prefix[0] == '\0' ? "" : " / ", schema->name);
+    options_table_record(out, "section",
+                         (const char *const[]){name, schema->title, schema->repeated ? "repeated" : "", schema->help},
+                         4);
+    for (const struct config_option *o = schema->options; o->name != NULL; o++)
+        options_table_record(out, "setting",
+                             (const char *const[]){o->name, config_describe_type(o, type, sizeof(type)),
+                                                   o->required ? "required" : "", o->fallback, o->help},
+                             5);
+    for (size_t i = 0; schema->sections != NULL && schema->sections[i] != NULL; i++)
+        print_records(schema->sections[i], name, out);
+}
+
+void config_print_table(const struct config_schema *schema, FILE *out)
+{
+    print_records(schema, "", out);
 }

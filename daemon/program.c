@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/options.h"
+#include "base/options_table.h"
 #include "daemon/check.h"
 #include "daemon/network.h"
 #include "daemon/supervisor.h"
@@ -77,6 +78,11 @@ int program_main(const struct program *program, int argc, char **argv)
 
     if (argc == 2 && strcmp(argv[1], NETWORK_ROLE) == 0)
         return network_run(program);
+    if (argc == 2 && strcmp(argv[1], OPTIONS_TABLE_ARGUMENT) == 0) {
+        options_table_print(&options, stdout);
+        config_print_table(program->schema, stdout);
+        return 0;
+    }
     if (options_parse(&options, argc, argv, &rest, &err) == ERROR_NONE && !rest.help && !version && file == NULL)
         (void)error_set(&err, ERROR_USAGE, "--config FILE is missing");
     else if (json && !check && err.category == ERROR_NONE && !rest.help && !version)
