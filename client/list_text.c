@@ -1,12 +1,14 @@
 #include "client/list_text.h"
 
+#include "client/page.h"
+
 #include <stdarg.h>
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
 
 #define SECONDS_PER_DAY 86400
-#define COLUMN 16 /* where values begin, after the indentation of their name */
+#define DAYS_WARNING 30 /* before a certificate ends */
 #define LINE_BYTES 4096
 
 static const char *text_of(const cJSON *object, const char *name)
@@ -24,7 +26,6 @@ static const cJSON *array_of(const cJSON *object, const char *name)
     return cJSON_GetObjectItemCaseSensitive(object, name);
 }
 
-/* "  name          value": the names of one block are aligned whatever their indentation. */
 static void line(FILE *out, int indent, const char *name, const char *fmt, ...)
 {
     char value[LINE_BYTES];
@@ -33,11 +34,13 @@ static void line(FILE *out, int indent, const char *name, const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(value, sizeof(value), fmt, args);
     va_end(args);
-    for (char *at = value; *at != '\0'; at++) {
-        if ((unsigned char)*at < 0x20 || *at == 0x7f)
-            *at = '?';
-    }
-    (void)fprintf(out, "%*s%-*s%s\n", indent, "", COLUMN - indent, name, value);
+    page_line(out, &(struct page_place){indent, name, PAGE_PLAIN}, "%s", value);
+}
+
+static void line_bad(FILE *out, int indent, const char *name, const char *value)
+{
+    if (value != NULL && *value != '\0')
+        page_line(out, &(struct page_place){indent, name, PAGE_BAD}, "%s", value);
 }
 
 static void line_if(FILE *out, int indent, const char *name, const char *value)
@@ -56,9 +59,11 @@ static void line_expiry(FILE *out, int indent, const char *not_after, int64_t no
         return;
     days = ((long long)timegm(&tm) - now) / SECONDS_PER_DAY;
     if ((long long)timegm(&tm) < now)
-        line(out, indent, "expired", "%.10s (%lld day%s ago)", not_after, -days, days == -1 ? "" : "s");
+        page_line(out, &(struct page_place){indent, "expired", PAGE_BAD}, "%.10s (%lld day%s ago)", not_after, -days,
+                  days == -1 ? "" : "s");
     else
-        line(out, indent, "expires", "%.10s (in %lld day%s)", not_after, days, days == 1 ? "" : "s");
+        page_line(out, &(struct page_place){indent, "expires", days < DAYS_WARNING ? PAGE_WARNING : PAGE_PLAIN},
+                  "%.10s (in %lld day%s)", not_after, days, days == 1 ? "" : "s");
 }
 
 static void line_joined(FILE *out, int indent, const char *name, const cJSON *array)
@@ -96,24 +101,71 @@ static void describe_kind(const cJSON *object, char *kind, size_t size)
         (void)snprintf(kind, size, "%s", algorithm);
 }
 
-static const char *protection(const cJSON *key)
+/* What the token says of how the private key is kept; what it does not say is left out. */
+static void describe_keeping(const cJSON *key, char *out, size_t size)
 {
-    if (is_true(key, "extractable"))
-        return ", EXTRACTABLE";
-    return cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(key, "never_extractable")) ? ", WAS EXTRACTABLE" : "";
+    const cJSON *local = cJSON_GetObjectItemCaseSensitive(key, "local"),
+                *never = cJSON_GetObjectItemCaseSensitive(key, "never_extractable");
+
+    (void)snprintf(out, size, "%s%s%s%s%s", is_true(key, "sensitive") ? "" : ", NOT SENSITIVE",
+                   is_true(key, "extractable") ? ", EXTRACTABLE"
+                   : cJSON_IsTrue(never)       ? ", never extractable"
+                   : cJSON_IsFalse(never)      ? ", WAS EXTRACTABLE"
+                                               : "",
+                   cJSON_IsTrue(local)    ? ", made on the token"
+                   : cJSON_IsFalse(local) ? ", IMPORTED"
+                                          : "",
+                   is_true(key, "always_authenticate") ? ", PIN for each signature" : "",
+                   is_true(key, "sign") ? "" : ", may not sign");
+}
+
+/* "ecdsa_secp256r1_sha256 (CKM_ECDSA), ...": what TLS wants, and what the token is asked for. */
+static void print_schemes(FILE *out, const cJSON *key)
+{
+    const cJSON *schemes = array_of(key, "schemes"), *mechanisms = array_of(key, "mechanisms"), *scheme;
+    char joined[LINE_BYTES] = "";
+    size_t used = 0;
+    int i = 0;
+
+    cJSON_ArrayForEach(scheme, schemes)
+    {
+        const char *name = cJSON_GetStringValue(scheme),
+                   *mechanism = cJSON_GetStringValue(cJSON_GetArrayItem(mechanisms, i++));
+
+        if (name != NULL && used < sizeof(joined))
+            used += (size_t)snprintf(joined + used, sizeof(joined) - used, "%s%s%s%s%s", used > 0 ? ", " : "", name,
+                                     mechanism != NULL ? " (" : "", mechanism != NULL ? mechanism : "",
+                                     mechanism != NULL ? ")" : "");
+    }
+    line_if(out, 4, "signs", joined);
 }
 
 static void print_key(FILE *out, const cJSON *key)
 {
-    char kind[64];
+    char kind[64], keeping[160];
 
     describe_kind(key, kind, sizeof(kind));
-    line(out, 4, "key", "%s%s%s%s%s%s", kind, is_true(key, "sensitive") ? "" : ", NOT SENSITIVE", protection(key),
-         cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(key, "local")) ? ", IMPORTED" : "",
-         is_true(key, "always_authenticate") ? ", PIN for each signature" : "",
-         is_true(key, "sign") ? "" : ", may not sign");
-    line_joined(out, 4, "signs", array_of(key, "schemes"));
-    line_if(out, 4, "error", text_of(key, "error"));
+    describe_keeping(key, keeping, sizeof(keeping));
+    line(out, 4, "key", "%s%s", kind, keeping);
+    print_schemes(out, key);
+    line_bad(out, 4, "error", text_of(key, "error"));
+}
+
+static void print_usages(FILE *out, const cJSON *certificate)
+{
+    line_joined(out, 4, "usage", array_of(certificate, "key_usage"));
+    line_joined(out, 4, "for", array_of(certificate, "extended_key_usage"));
+}
+
+/* Who has issued it, up to the last certificate that the token has, and whom a server must know. */
+static void print_chain(FILE *out, const cJSON *identity)
+{
+    const cJSON *chain = array_of(identity, "chain"), *subject;
+    const char *issuer = text_of(identity, "chain_issuer");
+
+    cJSON_ArrayForEach(subject, chain) line_if(out, 4, "chain", cJSON_GetStringValue(subject));
+    if (issuer != NULL)
+        line(out, 4, cJSON_GetArraySize(chain) > 0 ? "" : "chain", "the server needs %s", issuer);
 }
 
 static const cJSON *by_uri(const cJSON *array, const char *uri)
@@ -136,12 +188,17 @@ static void print_identity(FILE *out, const cJSON *token, const cJSON *identity,
     const cJSON *key = by_uri(array_of(token, "keys"), key_uri);
     const cJSON *certificate = by_uri(array_of(token, "certificates"), certificate_uri);
     const char *subject = text_of(identity, "subject");
+    const cJSON *problem;
 
     (void)fputc('\n', out);
     line(out, 2, "identity", "%s", subject != NULL ? subject : "(no subject)");
     line_if(out, 4, "label", text_of(key, "label"));
     line_if(out, 4, "issuer", text_of(certificate, "issuer"));
     line_expiry(out, 4, text_of(identity, "not_after"), now);
+    print_usages(out, certificate);
+    cJSON_ArrayForEach(problem, array_of(identity, "problems"))
+        line_bad(out, 4, "problem", cJSON_GetStringValue(problem));
+    print_chain(out, identity);
     if (key != NULL)
         print_key(out, key);
     line_if(out, 4, "URI", key_uri);
@@ -185,6 +242,7 @@ static void print_lonely_certificate(FILE *out, const cJSON *certificate, int64_
     line_if(out, 4, "label", text_of(certificate, "label"));
     line_if(out, 4, "issuer", text_of(certificate, "issuer"));
     line_expiry(out, 4, text_of(certificate, "not_after"), now);
+    print_usages(out, certificate);
     line(out, 4, "key", "%s", kind);
     line_if(out, 4, "URI", text_of(certificate, "uri"));
 }
@@ -206,6 +264,13 @@ static const char *describe_pin(const char *state)
     return state;
 }
 
+static enum page_tone pin_tone(const char *state)
+{
+    if (state == NULL || strcmp(state, "ok") == 0)
+        return PAGE_PLAIN;
+    return strcmp(state, "locked") == 0 || strcmp(state, "final-try") == 0 ? PAGE_BAD : PAGE_WARNING;
+}
+
 static void print_token(FILE *out, const cJSON *module, const cJSON *token, int64_t now)
 {
     const char *label = text_of(token, "label"), *pin = describe_pin(text_of(token, "pin"));
@@ -219,10 +284,11 @@ static void print_token(FILE *out, const cJSON *module, const cJSON *token, int6
     line_if(out, 2, "model", text_of(token, "model"));
     line_if(out, 2, "serial", text_of(token, "serial"));
     if (pin != NULL && is_true(token, "login_required"))
-        line(out, 2, "PIN", "%s%s", pin,
-             is_true(token, "logged_in") ? ", logged in" : "; not logged in: private keys may be hidden (--login)");
+        page_line(out, &(struct page_place){2, "PIN", pin_tone(text_of(token, "pin"))}, "%s%s", pin,
+                  is_true(token, "logged_in") ? ", logged in"
+                                              : "; not logged in: private keys may be hidden (--login)");
     line_if(out, 2, "URI", text_of(token, "uri"));
-    line_if(out, 2, "error", text_of(token, "error"));
+    line_bad(out, 2, "error", text_of(token, "error"));
     cJSON_ArrayForEach(item, array_of(token, "identities")) print_identity(out, token, item, now);
     cJSON_ArrayForEach(item, array_of(token, "keys"))
     {
@@ -261,6 +327,6 @@ void list_text_print(const cJSON *tree, int64_t now, FILE *out)
             continue;
         (void)fputc('\n', out);
         line(out, 0, "module", "%s", name != NULL ? name : "(unnamed)");
-        line(out, 2, "error", "%s", error);
+        line_bad(out, 2, "error", error);
     }
 }

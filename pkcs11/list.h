@@ -34,8 +34,10 @@ struct list_config {
  *       "schemes": [ RFC 8446 names ], "mechanisms": [ one for each scheme ], "sensitive", "extractable",
  *       "always_authenticate", "sign", "error" } ],
  *     "certificates": [ { "uri", "label", "id", "subject", "issuer", "serial" (hex), "not_before", "not_after"
- *       (ISO 8601, UTC), "expired", "ca", "algorithm", "bits" } ],
- *     "identities": [ { "key": uri, "certificate": uri, "subject", "not_after", "schemes" } ] } ] } ] }
+ *       (ISO 8601, UTC), "expired", "ca", "algorithm", "bits",
+ *       and what list_usage_put() adds } ],
+ *     "identities": [ { "key": uri, "certificate": uri, "subject", "not_after", "schemes", "days_left",
+ *       "chain": [ subjects above ], "chain_issuer", "problems": [ sentences ] } ] } ] } ] }
  */
 MUST_USE result list_build(const struct list_config *config, cJSON **ret, struct error *err);
 

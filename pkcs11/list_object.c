@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "pkcs11/certificate.h"
+#include "pkcs11/list_usage.h"
 #include "pkcs11/object.h"
 #include "pkcs11/probe.h"
 #include "pkcs11/public_key.h"
@@ -28,6 +29,7 @@ struct listed {
     struct token_slot slot;
     cJSON *keys, *certificates, *identities;
     struct certificate_list parsed; /* in the order of `certificates` */
+    struct certificate_list all;    /* also those that the filter leaves out: a chain needs them */
 };
 
 void list_object_text(cJSON *into, const char *name, const void *text, size_t length)
@@ -131,6 +133,7 @@ static void put_certificate(cJSON *into, X509 *certificate)
     (void)cJSON_AddBoolToObject(into, "expired", X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0);
     (void)cJSON_AddBoolToObject(into, "ca", X509_check_ca(certificate) > 0);
     put_kind(into, X509_get0_pubkey(certificate));
+    list_usage_put(into, certificate);
     ERR_clear_error();
 }
 
@@ -196,6 +199,22 @@ static void copy_item(cJSON *into, const char *name, const cJSON *from, const ch
         cJSON_Delete(copy);
 }
 
+/* The subjects above the leaf, as far as their certificates are on the token, and whom the last of them needs. */
+static void put_chain(const struct listed *listed, X509 *leaf, cJSON *into)
+{
+    X509 *chain[TOKEN_CHAIN_MAX];
+    size_t n = certificate_build_chain(leaf, &listed->all, chain, TOKEN_CHAIN_MAX);
+    cJSON *subjects = cJSON_AddArrayToObject(into, "chain");
+    char name[TEXT_MAX];
+
+    for (size_t i = 1; i < n; i++)
+        (void)cJSON_AddItemToArray(subjects, cJSON_CreateString(certificate_subject(chain[i], name, sizeof(name))));
+    (void)cJSON_AddStringToObject(into, "chain_issuer", certificate_issuer(chain[n - 1], name, sizeof(name)));
+    for (size_t i = 0; i < n; i++)
+        X509_free(chain[i]);
+    ERR_clear_error();
+}
+
 static void add_identity(struct listed *listed, const cJSON *key_entry, int index)
 {
     const cJSON *certificate = cJSON_GetArrayItem(listed->certificates, index);
@@ -206,6 +225,9 @@ static void add_identity(struct listed *listed, const cJSON *key_entry, int inde
     copy_item(entry, "subject", certificate, "subject");
     copy_item(entry, "not_after", certificate, "not_after");
     copy_item(entry, "schemes", key_entry, "schemes");
+    copy_item(entry, "days_left", certificate, "days_left");
+    put_chain(listed, listed->parsed.items[index], entry);
+    list_usage_put_problems(entry, listed->parsed.items[index]);
     (void)cJSON_AddItemToArray(listed->identities, entry);
 }
 
@@ -306,10 +328,13 @@ result list_object_all(struct token *token, const struct session *session, const
     if (!token_slot(token, &listed->slot))
         r = error_set(err, ERROR_TOKEN, "the token is absent");
     else
+        r = certificate_read_token(session, NULL, 0, &listed->all, err);
+    if (r == ERROR_NONE)
         r = each(listed, CKO_CERTIFICATE, add_certificate, err);
     if (r == ERROR_NONE)
         r = each(listed, CKO_PRIVATE_KEY, add_key, err);
     certificate_list_free(&listed->parsed);
+    certificate_list_free(&listed->all);
     free(listed);
     return r;
 }

@@ -7,6 +7,7 @@ import json
 import re
 
 from harness import MODULE, OpensslServer, check, main, scenario
+from harness.schema import validate
 
 
 def run(t, *more, token=None, expected=0, says=""):
@@ -25,7 +26,9 @@ def login(token):
 
 def tree_of(t, *more, **options):
     """The only token of the JSON listing."""
-    modules = json.loads(run(t, "--json", *more, **options)[0])["modules"]
+    tree = json.loads(run(t, "--json", *more, **options)[0])
+    validate("list", tree)
+    modules = tree["modules"]
     check(len(modules) == 1 and len(modules[0]["tokens"]) == 1, f"not one module with one token: {modules}")
     return modules[0]["tokens"][0]
 
@@ -55,6 +58,27 @@ def programs_get_the_documented_tree(t):
     check({"CN=client", "CN=expired"} <= subjects, str(subjects))
     expired = {item["label"]: item["expired"] for item in token["certificates"]}
     check(expired["expired"] is True and expired["client"] is False, str(expired))
+
+
+@scenario
+def identities_have_their_chain_and_what_is_wrong_with_them(t):
+    token = tree_of(t, *login(t.token), "pkcs11:token=demo")
+    found = {identity["subject"].split(",")[0]: identity for identity in token["identities"]}
+    good, bad, old = (found[f"CN={name}"] for name in ("client", "wrong-eku", "expired"))
+    check(good["problems"] == [] and 300 < good["days_left"] < 400, str(good))
+    check([name.split(",")[0] for name in good["chain"]] == ["CN=Demo Intermediate CA"], str(good["chain"]))
+    check(good["chain_issuer"].startswith("CN=Demo Root CA"), str(good["chain_issuer"]))
+    check("extended key usage" in bad["problems"][0], str(bad["problems"]))
+    check(old["days_left"] < 0 and "has expired" in old["problems"][0], str(old))
+    alone = tree_of(t, *login(t.token), "pkcs11:token=demo;object=client")["identities"][0]
+    check(alone["chain"] == good["chain"], f"a narrower URI makes another chain: {alone['chain']}")
+    certificate = next(item for item in token["certificates"] if item["uri"] == good["certificate"])
+    check(certificate["key_usage"] == ["digitalSignature"] and certificate["extended_key_usage"] == ["clientAuth"],
+          str(certificate))
+    text, _ = run(t, *login(t.token), "pkcs11:token=demo;object=client")
+    for pattern in (r"^    for +clientAuth$", r"^    chain +CN=Demo Intermediate CA", r"the server needs CN=Demo Root CA",
+                    r"^    key +EC P-256, never extractable, made on the token$", r"\(CKM_ECDSA\)"):
+        check(re.search(pattern, text, re.MULTILINE), f"/{pattern}/ is not in:\n{text}")
 
 
 @scenario
@@ -112,6 +136,7 @@ def a_bad_module_costs_its_own_part_only(t):
         token.faults.set(fault)
         done = t.run("tokentls", "list", "--json", "--timeout", "3s", "--module", token.module, "--module", MODULE,
                      env=token.environment)
+        validate("list", json.loads(done.stdout))
         bad, good = json.loads(done.stdout)["modules"]
         check(bad["module"] == str(token.module) and text in (bad["error"] or ""), f"{fault}: {bad}"[:1000])
         check(good["error"] is None and good["tokens"][0]["label"] == "demo", f"{fault}: {good}"[:1000])

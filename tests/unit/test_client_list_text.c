@@ -48,37 +48,50 @@ static const char identity[] =
     "{\"modules\":[{\"module\":\"/m.so\",\"error\":null,\"tokens\":[{\"label\":\"demo\",\"serial\":\"12\",\"uri\":"
     "\"pkcs11:token=demo\",\"login_required\":true,\"logged_in\":true,\"hardware\":true,\"pin\":\"ok\",\"error\":null,"
     "\"keys\":[{\"uri\":\"pkcs11:object=a;type=private\",\"label\":\"a\",\"id\":\"01\",\"algorithm\":\"RSA\",\"bits\":"
-    "2048,\"schemes\":[\"rsa_pss_rsae_sha256\",\"rsa_pkcs1_sha256\"],\"sensitive\":true,\"extractable\":false,\"sign\":"
-    "true,\"error\":null}],\"certificates\":[{\"uri\":\"pkcs11:object=a;type=cert\",\"issuer\":\"CN=CA\",\"subject\":"
-    "\"CN=a\",\"not_after\":\"2026-01-03T12:00:00Z\",\"ca\":false}],\"identities\":[{\"key\":\"pkcs11:object=a;type="
+    "2048,\"schemes\":[\"rsa_pss_rsae_sha256\",\"rsa_pkcs1_sha256\"],\"mechanisms\":[\"CKM_RSA_PKCS_PSS\","
+    "\"CKM_RSA_PKCS\"],\"sensitive\":true,\"extractable\":false,\"never_extractable\":true,\"local\":true,\"sign\":"
+    "true,"
+    "\"error\":null}],\"certificates\":[{\"uri\":\"pkcs11:object=a;type=cert\",\"issuer\":\"CN=CA\",\"subject\":"
+    "\"CN=a\",\"not_after\":\"2026-01-03T12:00:00Z\",\"ca\":false,\"key_usage\":[\"digitalSignature\"],"
+    "\"extended_key_usage\":[\"serverAuth\"]}],\"identities\":[{\"key\":\"pkcs11:object=a;type="
     "private\",\"certificate\":\"pkcs11:object=a;type=cert\",\"subject\":\"CN=a\",\"not_after\":"
-    "\"2026-01-03T12:00:00Z\",\"schemes\":[]}]}]}]}";
+    "\"2026-01-03T12:00:00Z\",\"schemes\":[],\"chain\":[\"CN=CA\"],\"chain_issuer\":\"CN=root\","
+    "\"problems\":[\"its extended key usage does not name client authentication\"]}]}]}]}";
+
+static const char text_of_identity[] =
+    "token               demo\n"
+    "  module            /m.so\n"
+    "  serial            12\n"
+    "  PIN               ok, logged in\n"
+    "  URI               pkcs11:token=demo\n"
+    "\n"
+    "  identity          CN=a\n"
+    "    label           a\n"
+    "    issuer          CN=CA\n"
+    "    expires         2026-01-03 (in 2 days)\n"
+    "    usage           digitalSignature\n"
+    "    for             serverAuth\n"
+    "    problem         its extended key usage does not name client authentication\n"
+    "    chain           CN=CA\n"
+    "                    the server needs CN=root\n"
+    "    key             RSA 2048, never extractable, made on the token\n"
+    "    signs           rsa_pss_rsae_sha256 (CKM_RSA_PKCS_PSS), rsa_pkcs1_sha256\n"
+    "                    (CKM_RSA_PKCS)\n"
+    "    URI             pkcs11:object=a;type=private\n"
+    "    certificate     pkcs11:object=a;type=cert\n";
 
 static void test_identity(void **state)
 {
     (void)state;
-    assert_string_equal(print(identity), "token           demo\n"
-                                         "  module        /m.so\n"
-                                         "  serial        12\n"
-                                         "  PIN           ok, logged in\n"
-                                         "  URI           pkcs11:token=demo\n"
-                                         "\n"
-                                         "  identity      CN=a\n"
-                                         "    label       a\n"
-                                         "    issuer      CN=CA\n"
-                                         "    expires     2026-01-03 (in 2 days)\n"
-                                         "    key         RSA 2048\n"
-                                         "    signs       rsa_pss_rsae_sha256, rsa_pkcs1_sha256\n"
-                                         "    URI         pkcs11:object=a;type=private\n"
-                                         "    certificate pkcs11:object=a;type=cert\n");
+    assert_string_equal(print(identity), text_of_identity);
 }
 
 static void test_expiry(void **state)
 {
-    static const char *const cases[][2] = {{"2026-01-02T12:00:00Z", "expires     2026-01-02 (in 1 day)"},
-                                           {"2026-01-01T12:00:01Z", "expires     2026-01-01 (in 0 days)"},
-                                           {"2025-12-31T12:00:00Z", "expired     2025-12-31 (1 day ago)"},
-                                           {"2025-12-01T00:00:00Z", "expired     2025-12-01 (31 days ago)"}};
+    static const char *const cases[][2] = {{"2026-01-02T12:00:00Z", "expires         2026-01-02 (in 1 day)"},
+                                           {"2026-01-01T12:00:01Z", "expires         2026-01-01 (in 0 days)"},
+                                           {"2025-12-31T12:00:00Z", "expired         2025-12-31 (1 day ago)"},
+                                           {"2025-12-01T00:00:00Z", "expired         2025-12-01 (31 days ago)"}};
     char json[512];
 
     (void)state;
@@ -98,16 +111,17 @@ static void test_lonely_objects(void **state)
                 "P-256\",\"bits\":256,\"sensitive\":false,\"extractable\":true,\"sign\":false,\"always_authenticate\":"
                 "true}],\"certificates\":[{\"uri\":\"pkcs11:c\",\"subject\":\"CN=root\",\"ca\":true,\"algorithm\":"
                 "null}],\"identities\":[]}]}]}");
-    assert_says("  key           k (no certificate on the token)\n");
-    assert_says("key         EC P-256, NOT SENSITIVE, EXTRACTABLE, PIN for each signature, may not sign\n");
-    assert_says("  CA            CN=root\n");
-    assert_says("key         unknown kind\n");
+    assert_says("  key               k (no certificate on the token)\n");
+    assert_says("key             EC P-256, NOT SENSITIVE, EXTRACTABLE, PIN for each\n                    signature, "
+                "may not sign\n");
+    assert_says("  CA                CN=root\n");
+    assert_says("key             unknown kind\n");
     assert_silent_on("identity");
 }
 
 static void test_pin_states(void **state)
 {
-    static const char *const cases[][2] = {{"locked", "PIN           LOCKED; not logged in"},
+    static const char *const cases[][2] = {{"locked", "PIN               LOCKED; not logged in"},
                                            {"final-try", "ONE TRY LEFT"},
                                            {"count-low", "a wrong PIN was tried"},
                                            {"something-new", "something-new"}};
@@ -127,8 +141,8 @@ static void test_errors(void **state)
     (void)state;
     (void)print("{\"modules\":[{\"module\":\"/a.so\",\"tokens\":[],\"error\":\"it crashed\"},{\"module\":\"/b.so\","
                 "\"tokens\":[{\"label\":\"t\",\"error\":\"CKR_DEVICE_ERROR\"}],\"error\":null}]}");
-    assert_says("module          /a.so\n  error         it crashed\n");
-    assert_says("  error         CKR_DEVICE_ERROR\n");
+    assert_says("module              /a.so\n  error             it crashed\n");
+    assert_says("  error             CKR_DEVICE_ERROR\n");
     assert_silent_on("no token found");
     (void)print("{\"modules\":[]}");
     assert_string_equal(text, "no token found\n");
