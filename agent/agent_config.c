@@ -188,6 +188,7 @@ void agent_config_check(const struct config *config, struct config_errors *error
         /* Named on purpose, stapled answers are a source. */
         tunnel->service.asks_ocsp = config_given(tunnel->service.section, "revocation-order") &&
                                     tunnel->service.revocation_order != CHAIN_ORDER_CRL;
+        settings_check_fetches(&tunnel->service, errors);
         settings_decide_revocation(ret, &tunnel->service);
         if (tunnel->service.pinned != NULL)
             settings_check_pin_files(ret, &tunnel->service, &pinned, 1, errors);

@@ -125,13 +125,19 @@ enum channel_status channel_receive(int fd, struct channel_message *ret)
 
 result channel_seal_text(const char *text, int *ret_fd, struct error *err)
 {
-    size_t length = strlen(text), done = 0;
-    int fd = memfd_create("tokentls-config", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    return channel_seal(text, strlen(text), ret_fd, err);
+}
+
+result channel_seal(const void *data, size_t length, int *ret_fd, struct error *err)
+{
+    const uint8_t *bytes = data;
+    size_t done = 0;
+    int fd = memfd_create("tokentls", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     if (fd < 0)
         return error_set_errno(err, errno, "no memory for the configuration");
     while (done < length) {
-        ssize_t n = write(fd, text + done, length - done);
+        ssize_t n = write(fd, bytes + done, length - done);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -150,32 +156,47 @@ err1:
     return ERROR_IO;
 }
 
-result channel_read_sealed(int fd, size_t max, char **ret_text, struct error *err)
+result channel_unseal(int fd, size_t max, uint8_t **ret_data, size_t *ret_length, struct error *err)
 {
     struct stat status;
-    char *text;
-    size_t done = 0;
+    uint8_t *data;
+    size_t done = 0, size;
     int seals = fcntl(fd, F_GET_SEALS);
 
     if (seals < 0 || (seals & SEALS) != SEALS)
-        return error_set(err, ERROR_PROTOCOL, "the configuration is not sealed");
+        return error_set(err, ERROR_PROTOCOL, "what another process has sent is not sealed");
     if (fstat(fd, &status) != 0 || status.st_size < 0 || (size_t)status.st_size > max)
-        return error_set(err, ERROR_PROTOCOL, "the configuration is too large");
-    text = malloc((size_t)status.st_size + 1);
-    if (text == NULL)
+        return error_set(err, ERROR_PROTOCOL, "what another process has sent is too large");
+    size = (size_t)status.st_size;
+    data = malloc(size + 1);
+    if (data == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
-    while (done < (size_t)status.st_size) {
-        ssize_t n = pread(fd, text + done, (size_t)status.st_size - done, (off_t)done);
+    while (done < size) {
+        ssize_t n = pread(fd, data + done, size - done, (off_t)done);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
-            free(text);
-            return error_set(err, ERROR_IO, "the configuration cannot be read");
+            free(data);
+            return error_set(err, ERROR_IO, "what another process has sent cannot be read");
         }
         done += (size_t)n;
     }
-    text[done] = '\0';
-    *ret_text = text;
+    data[size] = '\0';
+    *ret_data = data;
+    *ret_length = size;
     return ERROR_NONE;
+}
+
+result channel_read_sealed(int fd, size_t max, char **ret_text, struct error *err)
+{
+    uint8_t *data = NULL;
+    size_t length = 0;
+    result r = channel_unseal(fd, max, &data, &length, err);
+
+    if (r == ERROR_NONE)
+        *ret_text = (char *)data;
+    else
+        error_prefix(err, "the configuration");
+    return r;
 }

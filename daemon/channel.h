@@ -22,6 +22,7 @@ enum channel_kind {
     CHANNEL_CONFIG = 1, /* name: file name; a: number of workers; b: number to count under; fd: the sealed text */
     CHANNEL_LISTENER,   /* a: number of the service, or their number for the metrics page; fds */
     CHANNEL_METERS,     /* a: number of the service or identity; b: 1 for an identity; fd */
+    CHANNEL_CRL_SAVED,  /* fd: what CHANNEL_CRL_SAVE brought in an earlier process */
     CHANNEL_PREPARE,    /* everything above was sent: load, confine, answer READY or FAILED */
     CHANNEL_LINK,       /* a: group, b: worker; fd: to the keyholder */
     CHANNEL_GO,         /* accept connections */
@@ -31,7 +32,8 @@ enum channel_kind {
     CHANNEL_READY = 64,
     CHANNEL_FAILED,    /* a: enum error_category; text */
     CHANNEL_LINK_LOST, /* a: group, b: worker */
-    CHANNEL_DEAF       /* it accepts no more connections */
+    CHANNEL_DEAF,      /* it accepts no more connections */
+    CHANNEL_CRL_SAVE   /* text: name of 64 hex digits; fd: sealed bytes to keep in the state directory */
 };
 
 struct channel_message {
@@ -53,8 +55,17 @@ enum channel_status { CHANNEL_GOT, CHANNEL_NOTHING, CHANNEL_ENDED, CHANNEL_BROKE
 /* Take the next message if there is one. CHANNEL_BROKEN: not one of ours; nothing is left open. Never blocks. */
 MUST_USE enum channel_status channel_receive(int fd, struct channel_message *ret);
 
+/* Bytes in memory that nobody can change (memfd_create(2), sealed); *ret_fd is the caller's. */
+MUST_USE result channel_seal(const void *data, size_t length, int *ret_fd, struct error *err);
+
 /* Text in memory that nobody can change (memfd_create(2), sealed); *ret_fd is the caller's. */
 MUST_USE result channel_seal_text(const char *text, int *ret_fd, struct error *err);
+
+/*
+ * The bytes of such a descriptor: refused (ERROR_PROTOCOL) unless it is sealed and has at most `max`. malloc'ed; a NUL
+ * that is not counted follows.
+ */
+MUST_USE result channel_unseal(int fd, size_t max, uint8_t **ret_data, size_t *ret_length, struct error *err);
 
 /* The text of such a descriptor: refused (ERROR_PROTOCOL) unless it is sealed. malloc'ed, terminated. */
 MUST_USE result channel_read_sealed(int fd, size_t max, char **ret_text, struct error *err);

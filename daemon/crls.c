@@ -2,10 +2,12 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "daemon/crl_lines.h"
 #include "tls/libctx.h"
 #include "tls/verify/crl_file.h"
 #include "tls/verify/trust.h"
 
+#include <openssl/err.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -13,24 +15,9 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/resource.h>
-#include <time.h>
 
 /* Handshakes come first where processors are few. */
 #define NICENESS 10
-
-struct line {
-    enum crl_store_fate fate;
-    struct crl_store_row row;
-    char why[96];
-};
-
-/* What one offer did, for the log. */
-struct lines {
-    struct line items[CRLS_LINES_MAX];
-    size_t n, left_out;
-    int64_t next_update; /* the earliest of the CRLs that are in use now; 0: none */
-    bool refused;
-};
 
 struct job {
     struct crls *crls;
@@ -39,9 +26,11 @@ struct job {
     uint8_t *data;
     size_t length;
     bool untrusted;
+    uint8_t *issuers;
+    size_t issuers_length;
     crls_outcome_fn *outcome;
     void *arg;
-    struct lines lines;
+    struct crl_lines lines;
     struct error problem; /* nothing was taken */
     struct publication *publication;
     STAILQ_ENTRY(job) next;
@@ -53,7 +42,7 @@ struct publication {
     struct crls *crls;
     struct crl_snapshot *snapshot; /* owned */
     struct crl_store_row rows[CRLS_ROWS_MAX];
-    struct lines lines;
+    struct crl_lines lines;
     atomic_uint waiting; /* workers that do not use it yet */
     atomic_bool finished;
     TAILQ_ENTRY(publication) entry;
@@ -80,67 +69,9 @@ static const char *title(const struct crls *crls, size_t service)
     return crls->config.settings->services[service]->section->title;
 }
 
-static void when_text(int64_t when, char out[32])
-{
-    time_t seconds = (time_t)when;
-    struct tm broken;
-
-    out[0] = '\0';
-    if (when > 0 && gmtime_r(&seconds, &broken) != NULL)
-        (void)strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &broken);
-}
-
-static void take_line(void *arg, enum crl_store_fate fate, const struct crl_store_row *row, const char *why)
-{
-    struct lines *lines = arg;
-    struct line *line;
-
-    if (fate == CRL_STORE_REFUSED)
-        lines->refused = true;
-    else if (row->next_update > 0 && (lines->next_update == 0 || row->next_update < lines->next_update))
-        lines->next_update = row->next_update;
-    if (fate == CRL_STORE_SAME)
-        return;
-    if (lines->n == CRLS_LINES_MAX) {
-        lines->left_out++;
-        return;
-    }
-    line = &lines->items[lines->n++];
-    line->fate = fate;
-    line->row = *row;
-    (void)snprintf(line->why, sizeof(line->why), "%s", why == NULL ? "" : why);
-}
-
-static void write_line(const struct crls *crls, size_t service, const struct line *line)
-{
-    const struct crl_store_row *row = &line->row;
-    char since[32], until[32];
-
-    when_text(row->this_update, since);
-    when_text(row->next_update, until);
-    if (line->fate == CRL_STORE_REFUSED)
-        log_warning("crl refused", LOG_TEXT("service", title(crls, service)), LOG_TEXT("source", row->source),
-                    LOG_TEXT("issuer", row->issuer), LOG_TEXT("number", row->number), LOG_TEXT("this_update", since),
-                    LOG_TEXT("reason", line->why));
-    else
-        log_info("crl loaded", LOG_TEXT("service", title(crls, service)), LOG_TEXT("source", row->source),
-                 LOG_TEXT("issuer", row->issuer), LOG_TEXT("number", row->number), LOG_TEXT("this_update", since),
-                 LOG_TEXT("next_update", until), LOG_NUMBER("entries", row->entries), LOG_BOOL("delta", row->delta),
-                 LOG_BOOL("checked", row->proven));
-}
-
-static void write_lines(const struct crls *crls, size_t service, const struct lines *lines)
-{
-    for (size_t i = 0; i < lines->n; i++)
-        write_line(crls, service, &lines->items[i]);
-    if (lines->left_out > 0)
-        log_info("more crls of the same source", LOG_TEXT("service", title(crls, service)),
-                 LOG_NUMBER("crls", lines->left_out));
-}
-
 static bool has_crls(const struct settings_service *service)
 {
-    return service->crls.n > 0;
+    return service->crls.n > 0 || service->crl_urls.n > 0 || service->crl_fetch;
 }
 
 static result open_store(struct crls *crls, size_t index, struct error *err)
@@ -215,16 +146,16 @@ struct loading {
 static result load_file(void *arg, const char *path, const struct file_content *content, struct error *err)
 {
     const struct loading *loading = arg;
-    struct lines *lines = calloc(1, sizeof(*lines));
+    struct crl_lines *lines = calloc(1, sizeof(*lines));
     const struct crl_store_input input = {
-        .source = path, .data = content->data, .length = content->length, .report = take_line, .arg = lines};
+        .source = path, .data = content->data, .length = content->length, .report = crl_lines_take, .arg = lines};
     bool changed = false;
     result r;
 
     if (lines == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
     r = crl_store_put(loading->crls->stores[loading->service], &input, &changed, err);
-    write_lines(loading->crls, loading->service, lines);
+    crl_lines_write(title(loading->crls, loading->service), lines);
     free(lines);
     return r;
 }
@@ -262,6 +193,7 @@ static void job_free(struct job *job)
         return;
     free(job->source);
     free(job->data);
+    free(job->issuers);
     free(job);
 }
 
@@ -302,24 +234,48 @@ static struct publication *make_publication(struct crls *crls, size_t service, s
     return publication;
 }
 
+/* Those that can be read. */
+static STACK_OF(X509) * decode_issuers(const struct crls *crls, const uint8_t *der, size_t length)
+{
+    STACK_OF(X509) *issuers = length > 0 ? sk_X509_new_null() : NULL;
+    const unsigned char *at = der, *end = der + length;
+
+    while (issuers != NULL && at < end) {
+        X509 *certificate = X509_new_ex(libctx_get(crls->libctx), NULL);
+
+        /* On failure d2i_X509() has freed it. */
+        if (certificate == NULL || d2i_X509(&certificate, &at, (long)(end - at)) == NULL)
+            break;
+        if (sk_X509_push(issuers, certificate) <= 0) {
+            X509_free(certificate);
+            break;
+        }
+    }
+    ERR_clear_error();
+    return issuers;
+}
+
 /* On the thread. */
 static void work_on(struct job *job)
 {
+    STACK_OF(X509) *issuers = decode_issuers(job->crls, job->issuers, job->issuers_length);
     const struct crl_store_input input = {.source = job->source,
                                           .data = job->data,
                                           .length = job->length,
                                           .untrusted = job->untrusted,
-                                          .report = take_line,
+                                          .issuers = issuers,
+                                          .report = crl_lines_take,
                                           .arg = &job->lines};
     bool changed = false;
     result r = crl_store_put(job->crls->stores[job->service], &input, &changed, &job->problem);
 
+    sk_X509_pop_free(issuers, X509_free);
     if (r == ERROR_NONE && changed)
         job->publication = make_publication(job->crls, job->service, &job->problem);
     if (job->publication != NULL)
         job->publication->lines = job->lines;
     else
-        write_lines(job->crls, job->service, &job->lines);
+        crl_lines_write(title(job->crls, job->service), &job->lines);
     if (job->problem.category != ERROR_NONE)
         log_warning("crl not loaded: what is in use stays", LOG_TEXT("service", title(job->crls, job->service)),
                     LOG_TEXT("source", job->source), LOG_TEXT("reason", job->problem.text));
@@ -427,10 +383,11 @@ static result enqueue(struct crls *crls, const struct crls_offer *offer, uint8_t
 {
     struct job *job = calloc(1, sizeof(*job));
     char *source = strdup(offer->source);
+    uint8_t *issuers = malloc(offer->issuers_length + 1);
     result r = ERROR_NONE;
     bool room;
 
-    if (job == NULL || source == NULL)
+    if (job == NULL || source == NULL || issuers == NULL)
         r = error_set(err, ERROR_INTERNAL, "out of memory");
     else if (crls->stores[offer->service] == NULL)
         r = error_set(err, ERROR_INTERNAL, "this service has no CRLs");
@@ -439,15 +396,20 @@ static result enqueue(struct crls *crls, const struct crls_offer *offer, uint8_t
     if (r != ERROR_NONE) {
         free(job);
         free(source);
+        free(issuers);
         free(data);
         return r;
     }
+    if (offer->issuers_length > 0)
+        memcpy(issuers, offer->issuers, offer->issuers_length);
     *job = (struct job){.crls = crls,
                         .service = offer->service,
                         .source = source,
                         .data = data,
                         .length = offer->length,
                         .untrusted = offer->untrusted,
+                        .issuers = issuers,
+                        .issuers_length = offer->issuers_length,
                         .outcome = offer->outcome,
                         .arg = offer->arg};
     (void)pthread_mutex_lock(&crls->lock);
@@ -490,13 +452,41 @@ result crls_take(struct crls *crls, const struct crls_offer *offer, struct error
     return enqueue(crls, offer, data, err);
 }
 
+bool crls_take_cached(struct crls *crls, const struct crls_offer *offer, int64_t *ret_next_update)
+{
+    STACK_OF(X509) *issuers = decode_issuers(crls, offer->issuers, offer->issuers_length);
+    struct crl_lines *lines = calloc(1, sizeof(*lines));
+    const struct crl_store_input input = {.source = offer->source,
+                                          .data = offer->data,
+                                          .length = offer->length,
+                                          .untrusted = true,
+                                          .issuers = issuers,
+                                          .report = crl_lines_take,
+                                          .arg = lines};
+    struct crl_snapshot *snapshot = NULL;
+    bool changed = false, taken = false;
+
+    if (lines != NULL && crls->stores[offer->service] != NULL &&
+        crl_store_put(crls->stores[offer->service], &input, &changed, NULL) == ERROR_NONE && !lines->refused &&
+        crl_store_snapshot(crls->stores[offer->service], &snapshot, NULL) == ERROR_NONE) {
+        crl_snapshot_free(crls->first[offer->service]);
+        crls->first[offer->service] = snapshot;
+        crl_lines_write(title(crls, offer->service), lines);
+        *ret_next_update = lines->next_update;
+        taken = true;
+    }
+    sk_X509_pop_free(issuers, X509_free);
+    free(lines);
+    return taken;
+}
+
 void crls_applied(const struct crls_publication *publication)
 {
     struct publication *whole = (struct publication *)(uintptr_t)publication;
 
     if (atomic_fetch_sub(&whole->waiting, 1) > 1)
         return;
-    write_lines(whole->crls, publication->service, &whole->lines);
+    crl_lines_write(title(whole->crls, publication->service), &whole->lines);
     atomic_store(&whole->finished, true); /* from here on the main thread may free it */
 }
 

@@ -11,9 +11,8 @@
 #include "tls/verify/crl.h"
 #include "tls/verify/crl_store.h"
 
-/* CRLs of one service that are listed for people, and log lines for one file, at the most. */
+/* CRLs of one service that are listed for people at the most. */
 #define CRLS_ROWS_MAX 64
-#define CRLS_LINES_MAX 16
 /* Bytes that may wait to be decoded. */
 #define CRLS_WAITING_MAX ((size_t)1 << 30)
 
@@ -66,6 +65,8 @@ struct crls_offer {
     const uint8_t *data;
     size_t length;            /* bytes; copied */
     bool untrusted;           /* as in crl_store_input */
+    const uint8_t *issuers;   /* DER certificates, one after the other, that may have signed it; copied; NULL: none */
+    size_t issuers_length;    /* bytes */
     crls_outcome_fn *outcome; /* NULL: none */
     void *arg;
 };
@@ -84,6 +85,12 @@ void crls_take_file(struct crls *crls, size_t service, const char *path, int fd)
 
 /* Have an answer decoded. ERROR_INTERNAL: memory, or too much waits already; `outcome` is not called then. */
 MUST_USE result crls_take(struct crls *crls, const struct crls_offer *offer, struct error *err);
+
+/*
+ * At the start, after crls_load(): as crls_take() with `untrusted`, at once and without a word when it is not taken.
+ * True when it is in the snapshot now; its earliest nextUpdate goes to *ret_next_update.
+ */
+MUST_USE bool crls_take_cached(struct crls *crls, const struct crls_offer *offer, int64_t *ret_next_update);
 
 /* A worker uses the snapshot of this publication. Any thread. The last one logs what was loaded. */
 void crls_applied(const struct crls_publication *publication);

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/channel.h"
+#include "daemon/crl_cache.h"
 #include "daemon/network.h"
 #include "daemon/process.h"
 
@@ -126,6 +127,35 @@ static result send_meters(const struct generation *generation, size_t index, boo
     return channel_send(generation->control, &message, err);
 }
 
+static bool fetches_crls(const struct settings *settings)
+{
+    for (size_t i = 0; i < settings->n_services; i++) {
+        if (settings->services[i]->crl_fetch || settings->services[i]->crl_urls.n > 0)
+            return true;
+    }
+    return false;
+}
+
+/* A CRL that cannot be passed is fetched again. */
+static void pass_saved_crl(void *arg, int fd)
+{
+    const struct generation *generation = arg;
+    struct channel_message message = {.kind = CHANNEL_CRL_SAVED, .fds = {fd}, .n_fds = 1};
+
+    (void)!channel_send(generation->control, &message, NULL);
+}
+
+static void save_crl(const struct generation *generation, const struct channel_message *message)
+{
+    const struct settings *settings = generation->config.plan->settings;
+    struct error err = ERROR_INIT;
+
+    if (message->n_fds != 1 || !fetches_crls(settings))
+        return;
+    if (crl_cache_save(settings->global->state_directory, message->text, message->fds[0], &err) != ERROR_NONE)
+        log_warning("a fetched crl is not kept", LOG_TEXT("reason", err.text));
+}
+
 static result hand_over(struct generation *generation, struct error *err)
 {
     const struct blueprint *plan = generation->config.plan;
@@ -152,6 +182,8 @@ static result hand_over(struct generation *generation, struct error *err)
         r = send_meters(generation, i, false, generation->config.meters->services[i], err);
     for (size_t i = 0; i < plan->settings->n_identities && r == ERROR_NONE; i++)
         r = send_meters(generation, i, true, generation->config.meters->identities[i], err);
+    if (r == ERROR_NONE && fetches_crls(plan->settings))
+        crl_cache_each(plan->settings->global->state_directory, pass_saved_crl, generation);
     if (r == ERROR_NONE)
         r = channel_send(generation->control, &(struct channel_message){.kind = CHANNEL_PREPARE}, err);
     return r;
@@ -207,8 +239,12 @@ static void close_control(struct generation *generation)
 /* What the process says of itself is bounded and checked: it talks to the outside and may have been taken over. */
 static void take(struct generation *generation, struct channel_message *message)
 {
+    if (message->kind == CHANNEL_CRL_SAVE && generation->ready)
+        save_crl(generation, message);
     for (size_t i = 0; i < message->n_fds; i++)
         (void)close(message->fds[i]);
+    if (message->kind == CHANNEL_CRL_SAVE && generation->ready)
+        return;
     if (message->kind == CHANNEL_READY && !generation->ready) {
         generation->ready = true;
         set_deadline(generation);

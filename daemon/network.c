@@ -1,9 +1,12 @@
 #include "daemon/network.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "daemon/channel.h"
 #include "daemon/config_text.h"
+#include "daemon/crl_cache.h"
+#include "daemon/crl_fetch.h"
 #include "daemon/crls.h"
 #include "daemon/meters.h"
 #include "daemon/metrics.h"
@@ -25,6 +28,9 @@ struct network {
     struct groups groups;
     struct worker_shared shared;
     struct crls *crls; /* which all workers share */
+    struct crl_fetch *fetch;
+    struct file_content *saved; /* fetched CRLs of an earlier process, until they are verified */
+    size_t n_saved;
     struct worker *workers[SETTINGS_WORKERS_MAX];
     unsigned n_workers, n_made;
     struct listener_sockets page_sockets;
@@ -260,6 +266,53 @@ static void publish_crls(void *arg, struct crls_publication *publication)
     }
 }
 
+static void save_crl(void *arg, const char *key, const uint8_t *data, size_t length)
+{
+    struct channel_message message = {.kind = CHANNEL_CRL_SAVE, .n_fds = 1};
+    struct error err = ERROR_INIT;
+
+    (void)snprintf(message.text, sizeof(message.text), "%s", key);
+    if (channel_seal(data, length, &message.fds[0], &err) != ERROR_NONE) {
+        log_warning("a fetched crl is not kept", LOG_TEXT("reason", err.text));
+        return;
+    }
+    send_to_supervisor(arg, &message);
+    (void)close(message.fds[0]);
+}
+
+static void forget_saved(struct network *network)
+{
+    for (size_t i = 0; i < network->n_saved; i++)
+        file_content_free(&network->saved[i]);
+    free(network->saved);
+    network->saved = NULL;
+    network->n_saved = 0;
+}
+
+static result prepare_fetch(struct network *network, struct error *err)
+{
+    const struct crl_fetch_config config = {
+        .loop = network->loop, .settings = network->settings, .crls = network->crls, .save = save_crl, .arg = network};
+
+    network->fetch = crl_fetch_new(&config, err);
+    if (network->fetch == NULL)
+        return err->category;
+    for (size_t i = 0; i < network->n_saved; i++)
+        crl_fetch_remember(network->fetch, network->saved[i].data, network->saved[i].length);
+    forget_saved(network);
+    return ERROR_NONE;
+}
+
+/* From a worker's thread. */
+static void want_crls(void *arg, size_t service, const STACK_OF(X509) * path)
+{
+    const struct network *network = arg;
+    struct crl_wish *wish = crl_wish_new(service, path);
+
+    if (wish != NULL)
+        crl_fetch_wish(network->fetch, wish);
+}
+
 static result prepare_crls(struct network *network, struct error *err)
 {
     const struct crls_config config = {.settings = network->settings,
@@ -274,6 +327,8 @@ static result prepare_crls(struct network *network, struct error *err)
     if (network->crls == NULL)
         return err->category;
     r = crls_load(network->crls, err);
+    if (r == ERROR_NONE)
+        r = prepare_fetch(network, err);
     for (size_t i = 0; i < network->settings->n_services && r == ERROR_NONE; i++)
         network->shared.services[i].crls = crls_first(network->crls, i);
     return r;
@@ -305,6 +360,7 @@ static result prepare(struct network *network, struct error *err)
     network->shared.idle = worker_idle;
     network->shared.link_lost = worker_link_lost;
     network->shared.deaf = workers_deaf;
+    network->shared.want_crls = want_crls;
     network->shared.arg = network;
     while (network->n_made < network->n_workers && r == ERROR_NONE) {
         struct worker *worker = worker_new(&network->shared, network->n_made, err);
@@ -317,8 +373,10 @@ static result prepare(struct network *network, struct error *err)
         r = worker_start(network->workers[i], err);
     if (r == ERROR_NONE && network->page_sockets.n > 0)
         r = make_page(network, err);
-    if (r == ERROR_NONE)
+    if (r == ERROR_NONE) {
         send_to_supervisor(network, &(struct channel_message){.kind = CHANNEL_READY});
+        crl_fetch_begin(network->fetch);
+    }
     return r;
 }
 
@@ -328,6 +386,24 @@ static result take_link(struct network *network, struct channel_message *message
         return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
     message->n_fds = 0;
     return worker_post_link(network->workers[message->b], (size_t)message->a, message->fds[0], err);
+}
+
+/* What cannot be read is fetched again. */
+static result take_saved_crl(struct network *network, struct channel_message *message, struct error *err)
+{
+    struct file_content content = {0};
+    struct file_content *saved;
+
+    if (message->n_fds != 1 || network->config == NULL || network->n_made > 0 ||
+        network->n_saved == CRL_CACHE_FILES_MAX)
+        return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
+    saved = reallocarray(network->saved, network->n_saved + 1, sizeof(*saved));
+    if (saved == NULL)
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    network->saved = saved;
+    if (file_read_fd(message->fds[0], "a kept CRL", CRL_CACHE_BYTES_MAX, &content, NULL) == ERROR_NONE)
+        saved[network->n_saved++] = content;
+    return ERROR_NONE;
 }
 
 static result take_crl_file(struct network *network, struct channel_message *message, struct error *err)
@@ -398,12 +474,15 @@ static result obey(struct network *network, struct channel_message *message, str
         return go(network, err);
     case CHANNEL_DRAIN:
         return drain(network, message->a, message->b == 1, err);
+    case CHANNEL_CRL_SAVED:
+        return take_saved_crl(network, message, err);
     case CHANNEL_CRL_FILE:
         return take_crl_file(network, message, err);
     case CHANNEL_READY:
     case CHANNEL_FAILED:
     case CHANNEL_LINK_LOST:
     case CHANNEL_DEAF:
+    case CHANNEL_CRL_SAVE:
         break;
     }
     return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
@@ -460,7 +539,9 @@ static void release(struct network *network)
         meters_free(network->shared.identity_meters[i]);
     free(network->shared.identity_meters);
     free(network->shared.services);
+    crl_fetch_free(network->fetch);
     crls_free(network->crls);
+    forget_saved(network);
     groups_free(&network->groups);
     if (network->settings != NULL)
         settings_free(network->settings);

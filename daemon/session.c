@@ -130,10 +130,28 @@ void session_service_use_crls(struct session_service *service, struct crl_snapsh
     }
 }
 
+/* Also where the connection was let in without: `prefer` has nothing against knowing next time. */
+static void want_crls(const struct session *session)
+{
+    const char *revocation = verdict_step_check(VERDICT_REVOCATION);
+    struct connection_info info;
+    bool wanted;
+
+    if (!session->service->settings->crl_fetch || session->connection == NULL)
+        return;
+    connection_info(session->connection, &info);
+    wanted = info.verdict != NULL && info.verdict->status_unknown;
+    for (size_t i = 0; info.verdict != NULL && info.verdict->accepted && i < info.verdict->n_notes && !wanted; i++)
+        wanted = strcmp(info.verdict->notes[i].check, revocation) == 0;
+    if (wanted && info.verdict->path != NULL)
+        worker_want_crls(session->service->worker, session->service->index, info.verdict->path);
+}
+
 bool session_watch_revocation(struct session *session, const struct connection_info *info)
 {
     struct error err = ERROR_INIT;
 
+    want_crls(session);
     if (info->verdict != NULL && info->verdict->stale_crl) {
         uint64_t uses = worker_count_stale_crl(session->service->worker, session->service->index);
 
@@ -329,6 +347,7 @@ void session_refuse(struct session *session, const struct error *err)
 {
     struct error reason = *err;
 
+    want_crls(session);
     connection_free(session->connection, false);
     session->connection = NULL;
     session_end(session, record_result_of(&reason), reason.text);

@@ -288,6 +288,11 @@ const struct settings_identity *settings_find_identity(const struct settings *se
     return NULL;
 }
 
+static bool has_crls(const struct settings_service *service)
+{
+    return service->crls.n > 0 || service->crl_urls.n > 0 || service->crl_fetch;
+}
+
 void settings_decide_revocation(struct settings *settings, struct settings_service *service)
 {
     bool chosen = service->revocation_choice != 0;
@@ -298,7 +303,7 @@ void settings_decide_revocation(struct settings *settings, struct settings_servi
     }
     if (!chosen)
         service->revocation =
-            service->crls.n > 0 || service->asks_ocsp ? CHAIN_REVOCATION_REQUIRED : CHAIN_REVOCATION_OFF;
+            has_crls(service) || service->asks_ocsp ? CHAIN_REVOCATION_REQUIRED : CHAIN_REVOCATION_OFF;
     else if (!chain_parse_revocation(settings_revocations[service->revocation_choice], &service->revocation))
         service->revocation = CHAIN_REVOCATION_REQUIRED;
     if (service->revocation == CHAIN_REVOCATION_OFF)

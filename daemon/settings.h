@@ -50,6 +50,9 @@ struct settings_service {
     int revocation_choice;    /* index in settings_revocations */
     int policy_choice;        /* index in settings_policies */
     int version_choice;       /* index in settings_versions */
+    struct config_list crl_urls, crl_hosts;
+    bool crl_fetch; /* from the distribution points of certificates */
+    uint64_t crl_refresh_ms;
     bool resumption, close_on_revocation;
     uint64_t crl_grace_ms;
     uint64_t max_connections, connect_timeout_ms, handshake_timeout_ms, idle_timeout_ms;
@@ -158,6 +161,28 @@ extern const struct config_option settings_global_options[];
          .offset = offsetof(owner, service.order),                                                                     \
          .help = "Sources that count, and who is asked first: \"ocsp\", \"crl\". Any that says revoked refuses; one "  \
                  "good answer is enough. Default: both, OCSP first."},                                                 \
+        {.name = "crl-url",                                                                                            \
+         .type = CONFIG_LIST,                                                                                          \
+         .offset = offsetof(owner, service.crl_urls),                                                                  \
+         .help = "http:// URLs of CRLs to fetch now and then, and to keep in the state directory."},                   \
+        {.name = "crl-fetch",                                                                                          \
+         .type = CONFIG_BOOL,                                                                                          \
+         .offset = offsetof(owner, service.crl_fetch),                                                                 \
+         .fallback = "false",                                                                                          \
+         .help = "Fetch missing CRLs from the distribution points that certificates of a chain name, once the chain "  \
+                 "leads to a root. Not from local addresses."},                                                        \
+        {.name = "crl-hosts",                                                                                          \
+         .type = CONFIG_LIST,                                                                                          \
+         .offset = offsetof(owner, service.crl_hosts),                                                                 \
+         .help = "HOST or HOST:PORT that distribution points may name, at any address. Empty: every host that is not " \
+                 "local."},                                                                                            \
+        {.name = "crl-refresh",                                                                                        \
+         .type = CONFIG_DURATION,                                                                                      \
+         .offset = offsetof(owner, service.crl_refresh_ms),                                                            \
+         .fallback = "6h",                                                                                             \
+         .min = 1000,                                                                                                  \
+         .max = 2592000000,                                                                                            \
+         .help = "A fetched CRL is asked for again after so long at the latest, and before its nextUpdate."},          \
         {.name = "crl-grace",                                                                                          \
          .type = CONFIG_DURATION,                                                                                      \
          .offset = offsetof(owner, service.crl_grace_ms),                                                              \
@@ -200,6 +225,8 @@ const struct settings_identity *settings_find_identity(const struct settings *se
  */
 void settings_check_sources(struct settings_service *service, const char *trust, const char *crl,
                             struct config_errors *errors);
+/* Check crl-url, crl-fetch and crl-hosts; errors are added. */
+void settings_check_fetches(const struct settings_service *service, struct config_errors *errors);
 
 /* Decide the revocation mode of a service (the option, or by whether it has CRLs), with a warning when it is off. */
 void settings_decide_revocation(struct settings *settings, struct settings_service *service);

@@ -142,6 +142,12 @@ uint64_t worker_count_stale_crl(struct worker *worker, size_t index)
     return atomic_fetch_add(&worker->shared->services[index].stale_crls, 1) + 1;
 }
 
+void worker_want_crls(const struct worker *worker, size_t index, const STACK_OF(X509) * path)
+{
+    if (worker->shared->want_crls != NULL)
+        worker->shared->want_crls(worker->shared->arg, index, path);
+}
+
 void worker_handshake_ended(struct worker *worker)
 {
     atomic_fetch_sub(&worker->shared->handshakes, 1);

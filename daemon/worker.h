@@ -11,6 +11,7 @@
 #include "net/listener.h"
 #include "net/loop.h"
 
+#include <openssl/x509.h>
 #include <stdatomic.h>
 
 struct crl_snapshot;
@@ -50,6 +51,8 @@ struct worker_shared {
     void (*idle)(void *arg, unsigned worker);
     void (*link_lost)(void *arg, unsigned worker, size_t group);
     void (*deaf)(void *arg); /* no worker accepts any more */
+    /* A peer's path (leaf first), whose signatures are good, lacked a CRL. */
+    void (*want_crls)(void *arg, size_t service, const STACK_OF(X509) * path);
     void *arg;
 };
 
@@ -90,6 +93,9 @@ uint64_t worker_count_stale_crl(struct worker *worker, size_t index);
 struct meters *worker_meters(const struct worker *worker, size_t index);
 struct meters *worker_identity_meters(const struct worker *worker, const char *name);
 unsigned worker_generation(const struct worker *worker); /* to count open connections under */
+
+/* A service with crl-fetch: have the CRLs fetched that the certificates of this path name. */
+void worker_want_crls(const struct worker *worker, size_t index, const STACK_OF(X509) * path);
 
 enum worker_admission { WORKER_ADMITTED, WORKER_CONNECTIONS_LIMIT, WORKER_HANDSHAKES_LIMIT };
 

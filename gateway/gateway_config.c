@@ -362,6 +362,7 @@ void gateway_config_check(const struct config *config, struct config_errors *err
         settings_check_sources(&gateway->service, "client-trust", "client-crl", errors);
         check_ocsp(gateway, errors);
         check_staple(gateway, errors);
+        settings_check_fetches(&gateway->service, errors);
         if (gateway->client_auth != CONTEXT_CLIENT_AUTH_NONE)
             settings_decide_revocation(ret, &gateway->service);
         else

@@ -19,7 +19,7 @@
 struct entry {
     X509_CRL *crl;
     char *source;
-    bool proven;
+    EVP_PKEY *signer; /* the key that was found to have signed it; NULL: none was at hand */
 };
 
 struct crl_store {
@@ -43,6 +43,7 @@ struct crl_store *crl_store_new(struct trust *trust, OSSL_LIB_CTX *libctx)
 static void entry_clear(struct entry *entry)
 {
     X509_CRL_free(entry->crl);
+    EVP_PKEY_free(entry->signer);
     free(entry->source);
     *entry = (struct entry){.crl = NULL};
 }
@@ -97,7 +98,8 @@ static int compare_numbers(X509_CRL *a, X509_CRL *b)
     return order;
 }
 
-static bool signed_by_one(X509_CRL *crl, const STACK_OF(X509) * certificates, int *tried)
+/* Borrowed; NULL: none of them. */
+static EVP_PKEY *find_signer_among(X509_CRL *crl, const STACK_OF(X509) * certificates, int *tried)
 {
     for (int i = 0; i < sk_X509_num(certificates) && *tried < ISSUERS_TRIED_MAX; i++) {
         X509 *certificate = sk_X509_value(certificates, i);
@@ -107,27 +109,34 @@ static bool signed_by_one(X509_CRL *crl, const STACK_OF(X509) * certificates, in
             continue;
         ++*tried;
         if (crl_index_verify(crl, key))
-            return true;
+            return key;
     }
-    return false;
+    return NULL;
 }
 
-/* *ret_known: certificates of its issuer's name are at hand. */
-static bool is_proven(const struct crl_store *store, X509_CRL *crl, STACK_OF(X509) * more, bool *ret_known)
+/* Sets entry->signer; true when certificates of the issuer's name are at hand. */
+static bool find_signer(const struct crl_store *store, struct entry *entry, STACK_OF(X509) * more)
 {
     int tried = 0;
-    bool proven = signed_by_one(crl, more, &tried) ||
-                  (store->trust != NULL && (signed_by_one(crl, trust_certificates(store->trust), &tried) ||
-                                            signed_by_one(crl, trust_intermediates(store->trust), &tried)));
+    EVP_PKEY *key = find_signer_among(entry->crl, more, &tried);
 
-    *ret_known = tried > 0;
-    return proven;
+    if (key == NULL && store->trust != NULL)
+        key = find_signer_among(entry->crl, trust_certificates(store->trust), &tried);
+    if (key == NULL && store->trust != NULL)
+        key = find_signer_among(entry->crl, trust_intermediates(store->trust), &tried);
+    if (key != NULL && EVP_PKEY_up_ref(key) == 1)
+        entry->signer = key;
+    return tried > 0;
 }
 
-static struct entry *find_predecessor(const struct crl_store *store, X509_CRL *crl)
+/* Two CAs of one name have their CRLs side by side: a CA does not displace what another one has signed. */
+static struct entry *find_predecessor(const struct crl_store *store, const struct entry *offered)
 {
     for (size_t i = 0; i < store->n; i++) {
-        if (same_scope(store->entries[i].crl, crl))
+        const struct entry *entry = &store->entries[i];
+
+        if (same_scope(entry->crl, offered->crl) &&
+            (entry->signer == NULL || offered->signer == NULL || EVP_PKEY_eq(entry->signer, offered->signer) == 1))
             return &store->entries[i];
     }
     return NULL;
@@ -142,7 +151,7 @@ static void describe(const struct entry *entry, struct crl_store_row *ret)
                                   .next_update = verdict_seconds(X509_CRL_get0_nextUpdate(entry->crl)),
                                   .entries = n > 0 ? (unsigned)n : 0,
                                   .delta = is_delta(entry->crl),
-                                  .proven = entry->proven};
+                                  .proven = entry->signer != NULL};
     text_escape(entry->source, strlen(entry->source), ret->source, sizeof(ret->source));
     verdict_name(X509_CRL_get_issuer(entry->crl), ret->issuer, sizeof(ret->issuer));
     if (number != NULL)
@@ -186,14 +195,14 @@ static const char *objection(const struct putting *putting, const struct entry *
 
     if (now == 0)
         return "its thisUpdate cannot be read";
-    if (!offered->proven && putting->input->untrusted)
+    if (offered->signer == NULL && putting->input->untrusted)
         return issuer_known ? "its signature is not its issuer's"
                             : "its issuer's certificate is not at hand: add it to the trust file";
     if (old == NULL)
         return putting->store->n < CRL_STORE_MAX ? NULL : "there are too many CRLs";
-    if (!offered->proven && issuer_known && has_key_identifier(offered->crl))
+    if (offered->signer == NULL && issuer_known && has_key_identifier(offered->crl))
         return "its signature is not its issuer's";
-    if (old->proven && !offered->proven)
+    if (old->signer != NULL && offered->signer == NULL)
         return "its signature is not that of the CRL it would replace";
     if (now < verdict_seconds(X509_CRL_get0_lastUpdate(old->crl)))
         return "it is older than the one in use (thisUpdate)";
@@ -223,22 +232,23 @@ static result put_one(struct putting *putting, X509_CRL *crl, struct error *err)
 {
     struct crl_store *store = putting->store;
     struct entry offered = {.crl = crl, .source = strdup(putting->input->source)};
-    struct entry *old = find_predecessor(store, crl);
-    enum crl_store_fate fate = old == NULL ? CRL_STORE_ADDED : CRL_STORE_REPLACED;
+    struct entry *old;
+    enum crl_store_fate fate;
     struct crl_store_row row;
     const char *why = NULL;
-    bool issuer_known = false;
+    bool issuer_known;
 
     if (offered.source == NULL) {
         entry_clear(&offered);
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
-    offered.proven = is_proven(store, crl, putting->input->issuers, &issuer_known);
+    issuer_known = find_signer(store, &offered, putting->input->issuers);
+    old = find_predecessor(store, &offered);
     /* Namesakes that carry no key identifier cannot be told apart: whose signature counts, the path decides. */
-    if (old != NULL && old->proven && !offered.proven && !putting->input->untrusted && !has_key_identifier(crl)) {
+    if (old != NULL && old->signer != NULL && offered.signer == NULL && !putting->input->untrusted &&
+        !has_key_identifier(crl))
         old = NULL;
-        fate = CRL_STORE_ADDED;
-    }
+    fate = old == NULL ? CRL_STORE_ADDED : CRL_STORE_REPLACED;
     describe(&offered, &row);
     if (old != NULL && X509_CRL_match(old->crl, crl) == 0) {
         fate = CRL_STORE_SAME;
