@@ -231,6 +231,7 @@ static int run_handshake(struct connection *connection)
     int n, outcome;
 
     ERR_clear_error();
+    wire_turn(&connection->wire);
     n = SSL_do_handshake(connection->ssl);
     outcome = SSL_get_error(connection->ssl, n);
     (void)signer_switch(before);

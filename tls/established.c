@@ -54,6 +54,7 @@ static enum stream_status established_read(void *self, uint8_t *data, size_t siz
         return STREAM_CLOSED;
     drop_verdict(connection);
     ERR_clear_error();
+    wire_turn(&connection->wire);
     outcome = SSL_get_error(connection->ssl, SSL_read_ex(connection->ssl, data, size, &n));
     if (outcome == SSL_ERROR_NONE) {
         connection->bytes_read += n;
@@ -77,6 +78,7 @@ static void look_for_alert(struct connection *connection)
     size_t n;
 
     ERR_clear_error();
+    wire_turn(&connection->wire);
     (void)SSL_peek_ex(connection->ssl, &byte, 1, &n);
 }
 

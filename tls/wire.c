@@ -30,9 +30,17 @@ static int wire_read(BIO *bio, char *data, int length)
     ssize_t n;
 
     BIO_clear_retry_flags(bio);
+    if (wire->left == 0) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    if ((size_t)length > wire->left)
+        length = (int)wire->left;
     n = recv(wire->fd, data, (size_t)length, 0);
     if (n == 0 && length > 0)
         wire->ended = true;
+    if (n > 0)
+        wire->left -= (size_t)n;
     return finish(bio, n, BIO_FLAGS_READ);
 }
 
@@ -75,4 +83,9 @@ BIO *wire_bio(const BIO_METHOD *method, struct wire *wire)
     BIO_set_data(bio, wire);
     BIO_set_init(bio, 1);
     return bio;
+}
+
+void wire_turn(struct wire *wire)
+{
+    wire->left = WIRE_TURN_BYTES;
 }
