@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 struct secret {
@@ -95,6 +96,29 @@ result secret_read(struct secret *secret, int fd, struct error *err)
         if (memchr(secret->bytes, '\n', secret->length) != NULL)
             break;
     }
+    return finish(secret, err);
+}
+
+result secret_receive(struct secret *secret, int socket, void *head, size_t size, struct error *err)
+{
+    struct iovec parts[] = {{.iov_base = head, .iov_len = size},
+                            {.iov_base = secret->bytes, .iov_len = sizeof(secret->bytes)}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t n;
+
+    secret_clear(secret);
+    do
+        n = recvmsg(socket, &message, 0); /* descriptors that come along are dropped: there is no room for them */
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return error_set_errno(err, errno, "cannot receive");
+    if (n == 0)
+        return error_set(err, ERROR_CLOSED, "the other side has ended the connection");
+    if ((size_t)n < size || (message.msg_flags & MSG_TRUNC) != 0) {
+        secret_clear(secret);
+        return error_set(err, ERROR_PROTOCOL, "a packet of the wrong length");
+    }
+    secret->length = (size_t)n - size;
     return finish(secret, err);
 }
 

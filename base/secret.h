@@ -30,6 +30,14 @@ MUST_USE result secret_read(struct secret *secret, int fd, struct error *err);
 /* Take the bytes from `from` and wipe them there (for environment variables). ERROR_PIN when longer than SECRET_MAX. */
 MUST_USE result secret_take(struct secret *secret, char *from, size_t length, struct error *err);
 
+/*
+ * Receive one packet from a socket that keeps packets apart: its first bytes, `size` of them exactly, into `head`, the
+ * rest straight into the secret. ERROR_CLOSED: the other side is gone; ERROR_PROTOCOL: the packet is shorter than
+ * `size`, or longer than a secret can be; ERROR_PIN as secret_read(); ERROR_IO: nothing there on a socket that does not
+ * block, or errno.
+ */
+MUST_USE result secret_receive(struct secret *secret, int socket, void *head, size_t size, struct error *err);
+
 /* Empty and wipe, but keep the memory for use. */
 void secret_clear(struct secret *secret);
 
