@@ -57,7 +57,8 @@ static bool parse_arguments(int argc, char **argv, struct arguments *args, int *
                      "key to authenticate with, a PKCS#11 URI (RFC 7512); without it: one-way TLS"),
         OPTIONS_TEXT("module", "PATH", &args->module, "PKCS#11 module, a path or a p11-kit name; default: by the URI"),
         OPTIONS_TEXT("pin-source", "SRC", &args->pin_source,
-                     "file:PATH, env:NAME, fd:N, credential:NAME, ask or none; default: the URI's pin-source, then ask "
+                     "file:PATH, env:NAME, fd:N, credential:NAME, pinentry, pinpad, ask or none; default: the URI's "
+                     "pin-source, then ask "
                      "on a terminal"),
         OPTIONS_TEXT("cert", "FILE", &args->cert, "certificate and chain of the key; default: found on the token"),
         OPTIONS_TEXT("pin-certificate", "FILE", &args->pinned,

@@ -46,7 +46,8 @@ static bool parse_arguments(int argc, char **argv, struct arguments *args, int *
                      "PKCS#11 module, a path or a p11-kit name; default: the URI's, else all that p11-kit has"),
         OPTIONS_FLAG("login", &args->login, "log in, to see private keys"),
         OPTIONS_TEXT("pin-source", "SRC", &args->pin_source,
-                     "file:PATH, env:NAME, fd:N, credential:NAME or ask; default: the URI's pin-source, then ask on a "
+                     "file:PATH, env:NAME, fd:N, credential:NAME, pinentry, pinpad or ask; default: the URI's "
+                     "pin-source, then ask on a "
                      "terminal"),
         OPTIONS_DURATION("timeout", "TIME", &args->timeout_ms,
                          "for all modules; default: 15s, or 5m where a PIN is asked for"),
@@ -86,7 +87,7 @@ static result plan_login(const struct arguments *args, struct plan *plan, struct
     if (plan->pin_source[0] == '\0')
         return error_set(err, ERROR_PIN, "--login wants a PIN, and there is no PIN source and no terminal to ask on");
     /* The same PIN at every token in sight would cost each of the others a try. */
-    if (!text_equal(plan->pin_source, "ask") && !names_one_token(plan->lister.uri))
+    if (!pin_choice_asks(plan->pin_source) && !names_one_token(plan->lister.uri))
         return error_set(err, ERROR_USAGE,
                          "--login with a PIN that is not asked for needs a URI that names the token it belongs to");
     plan->lister.pin_source = plan->pin_source;
@@ -128,7 +129,9 @@ static result make_plan(const struct arguments *args, struct plan *plan, struct 
         r = plan_modules(args, plan, err);
     plan->lister.timeout_ms = args->timeout_ms;
     if (args->timeout_ms == 0)
-        plan->lister.timeout_ms = text_equal(plan->lister.pin_source, "ask") ? TIMEOUT_PERSON_MS : TIMEOUT_MS;
+        plan->lister.timeout_ms = plan->lister.pin_source != NULL && pin_choice_asks(plan->lister.pin_source)
+                                      ? TIMEOUT_PERSON_MS
+                                      : TIMEOUT_MS;
     return r;
 }
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "client/child.h"
+#include "client/pin_choice.h"
 #include "pkcs11/keyholder/client.h"
 #include "pkcs11/keyholder/start.h"
 
@@ -272,7 +273,7 @@ result holder_start(const struct holder_config *config, struct holder **ret, str
     if (r == ERROR_NONE)
         r = link_client(holder, err);
     if (r == ERROR_NONE)
-        r = wait_for_identity(holder, text_equal(config->pin_source, "ask"), err);
+        r = wait_for_identity(holder, pin_choice_asks(config->pin_source), err);
     if (r == ERROR_NONE) {
         *ret = holder;
         return ERROR_NONE;

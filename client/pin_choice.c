@@ -47,6 +47,8 @@ result pin_choice_make(const struct pin_choice *choice, char *ret_text, size_t s
     path = text_after(source, "file:");
     if (path != NULL)
         return put_file(&out, path, err);
+    if (strcmp(source, "unlock") == 0)
+        return error_set(err, ERROR_CONFIG, "the PIN source \"unlock\" is a daemon's: nobody could give it here");
     if (choice->option != NULL)
         return put(&out, source, "", err);
     if (*source == '|')
@@ -56,4 +58,9 @@ result pin_choice_make(const struct pin_choice *choice, char *ret_text, size_t s
     if (*source == '/')
         return put_file(&out, source, err);
     return put(&out, source, "", err);
+}
+
+bool pin_choice_asks(const char *source)
+{
+    return text_after(source, "ask") != NULL || text_after(source, "pinentry") != NULL || strcmp(source, "pinpad") == 0;
 }

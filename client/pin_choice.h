@@ -22,4 +22,7 @@ struct pin_choice {
 };
 MUST_USE result pin_choice_make(const struct pin_choice *choice, char *ret_text, size_t size, struct error *err);
 
+/* True when a person is asked with this source, who takes his time. */
+bool pin_choice_asks(const char *source);
+
 #endif

@@ -10,6 +10,8 @@
 #define TOKENTLS_VERSION "0.1.0"
 #endif
 
+#define SOCKET_PATH_MAX 512
+
 static void add_text_or_null(cJSON *object, const char *key, const char *text)
 {
     if (text == NULL || text[0] == '\0')
@@ -182,6 +184,7 @@ static void add_keyholders(const struct commands_view *view, cJSON *list)
 {
     for (size_t i = 0; i < view->plan->groups.n; i++) {
         const struct keeper *keeper = view->keepers[i];
+        char socket_path[SOCKET_PATH_MAX];
         cJSON *object = cJSON_CreateObject();
         cJSON *names = cJSON_AddArrayToObject(object, "identities");
 
@@ -190,6 +193,8 @@ static void add_keyholders(const struct commands_view *view, cJSON *list)
         else
             (void)cJSON_AddNullToObject(object, "pid");
         (void)cJSON_AddNumberToObject(object, "restarts", keeper_restarts(keeper));
+        add_text_or_null(object, "unlock_socket",
+                         keeper_unlock_socket(keeper, socket_path, sizeof(socket_path)) ? socket_path : NULL);
         for (size_t k = 0; k < keeper_identities(keeper); k++) {
             struct keeper_identity one;
 

@@ -134,6 +134,9 @@ static bool start_group(const struct settings *settings, enum keyholder_purpose 
         .state_directory = settings->global->state_directory,
         .sessions = (unsigned)identity->sessions,
         .sign_timeout_ms = identity->sign_timeout_ms,
+        .idle_logout_ms = identity->idle_logout_ms,
+        .pin_timeout_ms = identity->pin_timeout_ms,
+        .unlock_socket = true,
         .log_level = levels[settings->log.level],
         .log_json = settings->log.format == 1,
         .log_priorities = getenv("JOURNAL_STREAM") != NULL,
@@ -160,11 +163,21 @@ static bool add_unlock_command(const struct settings *settings, struct groups_on
     return group->unlock_command != NULL;
 }
 
+/* An option that is about the token: all identities on it must have the same value. */
+static void require_same(bool same, const char *option, const struct settings_identity *first,
+                         const struct settings_identity *identity, struct config_errors *errors)
+{
+    if (!same)
+        config_errors_add(errors, config_line(identity->section, option),
+                          "%s of identity \"%s\" must be that of \"%s\", which is on the same token", option,
+                          identity->section->title, first->section->title);
+}
+
 static void join_group(struct groups_one *group, const struct settings_identity *identity, const char *uri,
                        struct config_errors *errors)
 {
     const struct settings_identity *first =
-        group->config.n_identities > 0 && group->members != NULL ? group->members[0] : NULL;
+        group->config.n_identities > 0 && group->members != NULL ? group->members[0] : identity;
     const char *name = identity->section->title;
 
     if (group->members == NULL || group->identities == NULL)
@@ -174,14 +187,10 @@ static void join_group(struct groups_one *group, const struct settings_identity 
                           "uri: %s names the same token as another one of the list", uri);
         return;
     }
-    if (first != NULL && first->sign_timeout_ms != identity->sign_timeout_ms)
-        config_errors_add(errors, config_line(identity->section, "sign-timeout"),
-                          "sign-timeout of identity \"%s\" must be that of \"%s\", which is on the same token", name,
-                          first->section->title);
-    if (first != NULL && first->sessions != identity->sessions)
-        config_errors_add(errors, config_line(identity->section, "sessions"),
-                          "sessions of identity \"%s\" must be those of \"%s\", which is on the same token", name,
-                          first->section->title);
+    require_same(first->sign_timeout_ms == identity->sign_timeout_ms, "sign-timeout", first, identity, errors);
+    require_same(first->sessions == identity->sessions, "sessions", first, identity, errors);
+    require_same(first->idle_logout_ms == identity->idle_logout_ms, "idle-logout", first, identity, errors);
+    require_same(first->pin_timeout_ms == identity->pin_timeout_ms, "pin-timeout", first, identity, errors);
     group->members[group->config.n_identities] = identity;
     group->identities[group->config.n_identities++] = (struct keyholder_identity_config){
         .name = name, .uri = uri, .certificate = identity->certificate, .require_hardware = identity->require_hardware};
@@ -202,6 +211,8 @@ static bool define(struct groups_one *group, const char *key, const char *user)
     buffer_put_u8(&text, config->log_json);
     buffer_put_u32(&text, config->sessions);
     buffer_put_u64(&text, config->sign_timeout_ms);
+    buffer_put_u64(&text, config->idle_logout_ms);
+    buffer_put_u64(&text, config->pin_timeout_ms);
     for (size_t i = 0; i < config->n_identities; i++) {
         buffer_put_text(&text, config->identities[i].name);
         buffer_put_text(&text, config->identities[i].uri);

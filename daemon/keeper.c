@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/backoff.h"
 #include "daemon/process.h"
+#include "pkcs11/keyholder/unlock_socket.h"
 #include "pkcs11/life.h"
 
 #include <signal.h>
@@ -12,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define KEEPER_SOCKET_MAX 512
 
 struct keeper {
     struct keeper_config config;
@@ -23,6 +26,8 @@ struct keeper {
     struct life *lives; /* what was heard of each identity, by its number */
     unsigned starts;
     bool locked;             /* by a person */
+    bool pin_given;          /* by a person */
+    char *for_person;        /* owned; what a person who is waited for is told; NULL: nobody is */
     uint64_t given, waiting; /* number of the last order; of the one that is not over, or 0 */
     bool waiting_for_start;  /* it is over with the first state of the next process */
 };
@@ -71,8 +76,8 @@ static void report_state(struct keeper *keeper, const struct keyholder_event *ev
     struct error why = ERROR_INIT;
 
     /* The keyholder has logged it. */
-    if (event->category != ERROR_NONE)
-        (void)error_set(&why, event->category, "%s", event->text);
+    why.category = event->category;
+    (void)snprintf(why.text, sizeof(why.text), "%s", event->text);
     for (size_t i = 0; i < keeper->group->config.n_identities; i++) {
         if (strcmp(keeper->group->identities[i].name, event->identity) == 0)
             (void)life_enter(&keeper->lives[i], (enum token_state)event->state, &why);
@@ -109,6 +114,14 @@ static void control_ready(void *arg, unsigned events)
             if (keeper->process.pid > 0)
                 (void)kill(keeper->process.pid, SIGKILL);
             break;
+        case KEYHOLDER_EVENT_GIVEN:
+            keeper->locked = false;
+            keeper->pin_given = true;
+            break;
+        case KEYHOLDER_EVENT_WAITING:
+            free(keeper->for_person);
+            keeper->for_person = event.text[0] == '\0' ? NULL : strdup(event.text);
+            break;
         case KEYHOLDER_EVENT_DONE:
             report_done(keeper, &event);
             break;
@@ -122,7 +135,7 @@ static void control_ready(void *arg, unsigned events)
 static result start(struct keeper *keeper, struct error *err)
 {
     const struct blueprint *plan = keeper->config.plan;
-    struct keyholder_start_options options = {.pin = keeper->config.pin,
+    struct keyholder_start_options options = {.pin = keeper->pin_given ? NULL : keeper->config.pin,
                                               .uid = plan->has_keyholder_user ? plan->keyholder_user.uid : (uid_t)-1,
                                               .gid = plan->has_keyholder_user ? plan->keyholder_user.gid : (gid_t)-1,
                                               .standard_output = -1};
@@ -138,6 +151,7 @@ static result start(struct keeper *keeper, struct error *err)
                  ERROR_NONE)
         return err->category;
     config.locked = keeper->locked;
+    config.pin_withdrawn = keeper->pin_given;
     r = keyholder_start(&config, &options, &process, err);
     if (r != ERROR_NONE)
         return r;
@@ -181,6 +195,7 @@ struct keeper *keeper_new(const struct keeper_config *config, struct error *err)
     keeper->group = &config->plan->groups.items[config->group];
     keeper->process.control = -1;
     keeper->locked = config->locked;
+    keeper->pin_given = config->pin_given;
     keeper->lives = calloc(keeper->group->config.n_identities, sizeof(*keeper->lives));
     if (keeper->lives == NULL) {
         (void)error_set(err, ERROR_INTERNAL, "out of memory");
@@ -225,6 +240,11 @@ void keeper_identity(const struct keeper *keeper, size_t index, struct keeper_id
                                     .state = life_state_name(life),
                                     .category = life->known ? life->why.category : ERROR_TOKEN,
                                     .text = life->known ? life->why.text : "the token has not been looked at yet"};
+    if (keeper->for_person != NULL) {
+        ret->state = "waiting";
+        ret->category = ERROR_PIN;
+        ret->text = keeper->for_person;
+    }
 }
 
 pid_t keeper_pid(const struct keeper *keeper)
@@ -240,6 +260,30 @@ unsigned keeper_restarts(const struct keeper *keeper)
 bool keeper_is_locked(const struct keeper *keeper)
 {
     return keeper->locked;
+}
+
+bool keeper_pin_given(const struct keeper *keeper)
+{
+    return keeper->pin_given;
+}
+
+bool keeper_unlock_socket(const struct keeper *keeper, char *out, size_t size)
+{
+    const struct keyholder_config *config = &keeper->group->config;
+
+    return keeper->process.pid > 0 && config->unlock_socket && config->state_directory != NULL &&
+           unlock_socket_path(config->state_directory, keeper->process.pid, out, size);
+}
+
+/* The process is at its end: a socket that it could not remove goes, and nobody is waited for. */
+static void clean_up_after(struct keeper *keeper)
+{
+    char path[KEEPER_SOCKET_MAX];
+
+    if (keeper_unlock_socket(keeper, path, sizeof(path)))
+        (void)unlink(path);
+    free(keeper->for_person);
+    keeper->for_person = NULL;
 }
 
 result keeper_give_order(struct keeper *keeper, enum keyholder_order order, uint64_t *ret_number, struct error *err)
@@ -272,6 +316,7 @@ void keeper_reap(struct keeper *keeper)
 
     if (keeper->process.pid <= 0 || !process_has_ended(keeper->process.pid, &status))
         return;
+    clean_up_after(keeper);
     keeper->process.pid = 0;
     if (keeper->watch != NULL)
         control_ready(keeper, LOOP_READ); /* what it said last */
@@ -297,6 +342,7 @@ void keeper_free(struct keeper *keeper)
     loop_timer_free(keeper->timer);
     close_control(keeper);
     process_end(keeper->process.pid);
+    clean_up_after(keeper);
     blueprint_free(keeper->config.plan);
     free(keeper->lives);
     free(keeper);

@@ -26,6 +26,7 @@ struct keeper_config {
     size_t group;
     const struct secret *pin;           /* borrowed; NULL: none was taken */
     bool locked;                        /* by a person, before this keyholder: no login until CLEAR */
+    bool pin_given;                     /* by a person, to a keyholder before this one: `pin` is not used */
     const struct keeper_events *events; /* static */
     void *arg;
 };
@@ -46,7 +47,7 @@ MUST_USE result keeper_link(const struct keeper *keeper, int *ret_fd, struct err
 struct keeper_identity {
     const char *name, *uri;       /* as all that follows, owned by the keeper */
     const struct life *life;      /* the state and its transitions (pkcs11/life.h) */
-    const char *state;            /* life_state_name() */
+    const char *state;            /* life_state_name(), or "waiting" for a person, as `text` says */
     enum error_category category; /* of `text`; ERROR_NONE when it can be used */
     const char *text;
 };
@@ -56,6 +57,12 @@ void keeper_identity(const struct keeper *keeper, size_t index, struct keeper_id
 pid_t keeper_pid(const struct keeper *keeper);         /* 0: not running */
 unsigned keeper_restarts(const struct keeper *keeper); /* starts after the first one */
 bool keeper_is_locked(const struct keeper *keeper);    /* by a person; survives restarts of the process */
+
+/* A person has given the PIN, so that what was configured is not handed to another process any more. */
+bool keeper_pin_given(const struct keeper *keeper);
+
+/* Where its process listens for a person's PIN; false: there is no process, or the path is too long. */
+MUST_USE bool keeper_unlock_socket(const struct keeper *keeper, char *out, size_t size);
 
 /*
  * Lock, or clear and look at the token at once; a keyholder that is not running is started for CLEAR. *ret_number is

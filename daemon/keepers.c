@@ -9,23 +9,31 @@ struct keepers_one {
     bool wanted; /* by a configuration that is in use */
 };
 
-/* A reload that changes a keyholder's definition does not end what a person has locked. */
-static bool was_locked(const struct keepers *keepers, const struct keeper_config *config)
+static bool serves_same(const struct keeper *keeper, const struct groups_one *group)
+{
+    for (size_t i = 0; i < keeper_identities(keeper); i++) {
+        struct keeper_identity one;
+
+        keeper_identity(keeper, i, &one);
+        for (size_t k = 0; k < group->config.n_identities; k++) {
+            if (strcmp(group->identities[k].name, one.name) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* A reload that changes a keyholder's definition undoes neither what a person has locked nor what he has replaced. */
+static void inherit(const struct keepers *keepers, struct keeper_config *config)
 {
     const struct groups_one *group = &config->plan->groups.items[config->group];
 
     for (const struct keepers_one *one = keepers->items; one != NULL; one = one->next) {
-        for (size_t i = 0; i < keeper_identities(one->keeper) && keeper_is_locked(one->keeper); i++) {
-            struct keeper_identity locked;
-
-            keeper_identity(one->keeper, i, &locked);
-            for (size_t k = 0; k < group->config.n_identities; k++) {
-                if (strcmp(group->identities[k].name, locked.name) == 0)
-                    return true;
-            }
-        }
+        if (!serves_same(one->keeper, group))
+            continue;
+        config->locked = config->locked || keeper_is_locked(one->keeper);
+        config->pin_given = config->pin_given || keeper_pin_given(one->keeper);
     }
-    return false;
 }
 
 struct keeper *keepers_get(struct keepers *keepers, const struct keeper_config *config, struct error *err)
@@ -43,7 +51,7 @@ struct keeper *keepers_get(struct keepers *keepers, const struct keeper_config *
         (void)error_set(err, ERROR_INTERNAL, "out of memory");
         return NULL;
     }
-    fresh.locked = was_locked(keepers, config);
+    inherit(keepers, &fresh);
     one->keeper = keeper_new(&fresh, err);
     if (one->keeper == NULL) {
         free(one);

@@ -31,7 +31,8 @@ struct settings_identity {
     uint64_t sessions; /* 0: auto */
     int on_removal;    /* SETTINGS_ON_REMOVAL_CLOSE, or keep */
     bool require_token, require_hardware;
-    char *idle_logout, *module_profile; /* not supported yet */
+    uint64_t idle_logout_ms, pin_timeout_ms;
+    char *module_profile; /* not supported yet */
 
     /* Not options: */
     const struct config_section *section; /* name (title) and lines */

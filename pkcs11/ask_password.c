@@ -7,12 +7,12 @@
 #define TEXT_MAX 1024
 
 /* Beyond the program's own time-out, so that its word is heard. */
-#define GRACE_MS 2000
+#define GRACE_MS 1000
 
 result ask_password_run(const char *program, const struct pin_prompt *prompt, struct secret *into, struct error *err)
 {
     uint64_t timeout_ms = prompt->timeout_ms == 0 ? PIN_PROMPT_TIMEOUT_MS : prompt->timeout_ms;
-    char timeout[48], text[TEXT_MAX];
+    char timeout[48], what[TEXT_MAX / 2], text[TEXT_MAX];
     const char *const arguments[] = {program, "--no-tty", "--icon=dialog-password", "--id=tokentls:pin", timeout, "--",
                                      text,    NULL};
     struct helper *helper = NULL;
@@ -20,10 +20,10 @@ result ask_password_run(const char *program, const struct pin_prompt *prompt, st
     result r;
 
     (void)snprintf(timeout, sizeof(timeout), "--timeout=%llu", (unsigned long long)(timeout_ms + 999) / 1000);
-    (void)snprintf(text, sizeof(text), "%s%s%s%sPIN of token \"%s\"%s%s:", prompt->error == NULL ? "" : prompt->error,
+    pin_prompt_text(prompt, what, sizeof(what));
+    (void)snprintf(text, sizeof(text), "%s%s%s%s%s:", prompt->error == NULL ? "" : prompt->error,
                    prompt->error == NULL ? "" : " - ", prompt->tries == NULL ? "" : prompt->tries,
-                   prompt->tries == NULL ? "" : " - ", prompt->token, prompt->identity == NULL ? "" : " for ",
-                   prompt->identity == NULL ? "" : prompt->identity);
+                   prompt->tries == NULL ? "" : " - ", what);
     r = helper_start(arguments, timeout_ms + GRACE_MS, &helper, err);
     if (r != ERROR_NONE)
         return r;

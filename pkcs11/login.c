@@ -11,6 +11,7 @@
 #define VERSION_TRIES 3
 #define IDENTITY_MAX 256
 #define WAITING_MAX 384
+#define CURE_MAX 768
 #define LOCK_WAIT_MS 5000 /* for a session to log out in */
 
 /* One attempt on the way. */
@@ -72,29 +73,36 @@ static result check_flags(const struct attempt *attempt, struct error *err)
     return ERROR_NONE;
 }
 
+/* What a person does who knows that the PIN is right now; the text belongs to the caller. */
+static void cure(const struct attempt *attempt, char *out, size_t size)
+{
+    const struct token *token = attempt->token;
+    bool another = token->daemon && pin_source_takes(token->pin) && !pin_source_waits(token->pin);
+    const char *first = "correct it, then";
+
+    if (strcmp(attempt->version, "constant") != 0)
+        first = "correct the file, or if it is right,";
+    else if (pin_source_waits(token->pin))
+        first = "to give the right one,";
+    (void)snprintf(out, size, "%s run: %s%s", first, token->unlock_command,
+                   another ? " (with --pin-source ask to give another PIN)" : "");
+}
+
 /* The PIN has failed before, and nothing but a person can say that it would not fail again. */
 static result withhold(const struct attempt *attempt, struct error *err)
 {
     const struct token *token = attempt->token;
     const char *source = pin_source_text(token->pin), *reason = guard_reason(attempt->guard);
+    char advice[CURE_MAX];
 
     if (guard_record(attempt->guard) == GUARD_DAMAGED)
         return error_set(err, ERROR_PIN,
                          "token \"%s\": login withheld: %s, and may be of a PIN that has failed: if the PIN from %s is "
                          "right, run: %s",
                          attempt->label, reason, source, token->unlock_command);
-    if (strcmp(attempt->version, "constant") != 0)
-        return error_set(err, ERROR_PIN,
-                         "token \"%s\": login withheld, because the PIN from %s failed before (%s): correct the file, "
-                         "or if it is right, run: %s",
-                         attempt->label, source, reason, token->unlock_command);
-    return error_set(
-        err, ERROR_PIN, "token \"%s\": login withheld, because the PIN from %s failed before (%s): %s run: %s%s",
-        attempt->label, source, reason, pin_source_waits(token->pin) ? "to give the right one," : "correct it, then",
-        token->unlock_command,
-        token->daemon && pin_source_takes(token->pin) && !pin_source_waits(token->pin)
-            ? " (with --pin-source ask to give another PIN)"
-            : "");
+    cure(attempt, advice, sizeof(advice));
+    return error_set(err, ERROR_PIN, "token \"%s\": login withheld, because the PIN from %s failed before (%s): %s",
+                     attempt->label, source, reason, advice);
 }
 
 /* What an earlier failure means for this attempt. */
@@ -256,7 +264,7 @@ static result accept(struct attempt *attempt, struct error *err)
 /* Turn C_Login's result into the record and an error. */
 static result judge(struct attempt *attempt, CK_RV rv, struct error *err)
 {
-    char reason[128];
+    char reason[128], advice[CURE_MAX] = "";
 
     if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN)
         return accept(attempt, err);
@@ -267,8 +275,11 @@ static result judge(struct attempt *attempt, CK_RV rv, struct error *err)
     (void)snprintf(reason, sizeof(reason), "%s: %s", explain(rv), rv_name(rv));
     (void)!guard_result(attempt->guard, false, reason, NULL);
     pin_source_refused(attempt->token->pin);
-    (void)error_set_code(err, ERROR_PIN, rv, "token \"%s\", PIN from %s: %s (0x%lx)", attempt->label,
-                         attempt->pin == NULL ? "its PIN pad" : pin_source_text(attempt->token->pin), reason, rv);
+    if (!pin_source_is_interactive(attempt->token->pin))
+        cure(attempt, advice, sizeof(advice));
+    (void)error_set_code(err, ERROR_PIN, rv, "token \"%s\", PIN from %s: %s (0x%lx)%s%s", attempt->label,
+                         attempt->pin == NULL ? "its PIN pad" : pin_source_text(attempt->token->pin), reason, rv,
+                         advice[0] == '\0' ? "" : ": ", advice);
     attempt->token->accepted = false;
     remember_refusal(attempt->token, err);
     return ERROR_PIN;

@@ -298,13 +298,23 @@ static result read_file(const struct pin_source *source, struct secret *into, st
     return r;
 }
 
+void pin_prompt_text(const struct pin_prompt *prompt, char *out, size_t size)
+{
+    if (prompt->token == NULL)
+        (void)snprintf(out, size, "PIN for identity \"%s\"", prompt->identity);
+    else
+        (void)snprintf(out, size, "PIN of token \"%s\"%s%s", prompt->token, prompt->identity == NULL ? "" : " for ",
+                       prompt->identity == NULL ? "" : prompt->identity);
+}
+
 static result ask_at_terminal(const struct pin_prompt *prompt, struct secret *into, struct error *err)
 {
-    char text[PROMPT_MAX];
+    char what[PROMPT_MAX / 2], text[PROMPT_MAX];
 
-    (void)snprintf(text, sizeof(text), "%s%s%s%sPIN of token \"%s\": ", prompt->error == NULL ? "" : prompt->error,
+    pin_prompt_text(prompt, what, sizeof(what));
+    (void)snprintf(text, sizeof(text), "%s%s%s%s%s: ", prompt->error == NULL ? "" : prompt->error,
                    prompt->error == NULL ? "" : "\n", prompt->tries == NULL ? "" : prompt->tries,
-                   prompt->tries == NULL ? "" : "\n", prompt->token);
+                   prompt->tries == NULL ? "" : "\n", what);
     return terminal_read_secret(text, into, err);
 }
 

@@ -23,12 +23,15 @@ struct pin_source;
 
 /* What a person is shown who is asked for a PIN. Texts are single escaped lines; NULL: nothing to say. */
 struct pin_prompt {
-    const char *token;    /* label; never NULL */
-    const char *identity; /* what it is for */
+    const char *token;    /* label */
+    const char *identity; /* what it is for; this one or `token` is not NULL */
     const char *error;    /* what became of the last try */
     const char *tries;    /* how many are left, as far as the token says */
     uint64_t timeout_ms;  /* 0: PIN_PROMPT_TIMEOUT_MS. A terminal is waited for without end */
 };
+
+/* "PIN of token "demo" for finance": the words all of the ways to ask begin with. */
+void pin_prompt_text(const struct pin_prompt *prompt, char *out, size_t size);
 
 /*
  * Parse "file:PATH", "credential:NAME" (in $CREDENTIALS_DIRECTORY, systemd), "env:NAME", "fd:N", "ask[:PROGRAM]"

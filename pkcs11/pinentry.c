@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 960 /* of one command; the protocol's limit is 1000 with the end of line */
-#define GRACE_MS 2000      /* beyond pinentry's own time-out, so that its word is heard */
+#define GRACE_MS 1000      /* beyond pinentry's own time-out, so that its word is heard */
 
 /* One conversation. */
 struct talk {
@@ -155,12 +155,12 @@ static void tell_place(const struct talk *talk)
 static gpg_error_t tell_prompt(const struct talk *talk)
 {
     const struct pin_prompt *prompt = talk->prompt;
-    char text[1024], timeout[24];
+    char what[512], text[1024], timeout[24];
     gpg_error_t rc;
 
-    (void)snprintf(text, sizeof(text), "PIN of token \"%s\"%s%s%s%s", prompt->token,
-                   prompt->identity == NULL ? "" : "\nfor ", prompt->identity == NULL ? "" : prompt->identity,
-                   prompt->tries == NULL ? "" : "\n", prompt->tries == NULL ? "" : prompt->tries);
+    pin_prompt_text(prompt, what, sizeof(what));
+    (void)snprintf(text, sizeof(text), "%s%s%s", what, prompt->tries == NULL ? "" : "\n",
+                   prompt->tries == NULL ? "" : prompt->tries);
     (void)snprintf(timeout, sizeof(timeout), "%llu", (unsigned long long)(talk->timeout_ms + 999) / 1000);
     (void)tell(talk, "SETTIMEOUT", timeout);
     (void)tell(talk, "SETTITLE", "tokentls");

@@ -1,6 +1,7 @@
 #include "pkcs11/keyholder/backend.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "pkcs11/login.h"
 #include "pkcs11/pin.h"
 #include "pkcs11/token.h"
@@ -17,8 +18,28 @@ struct backend {
     struct token *token; /* NULL until the module could be loaded */
     uint64_t open_again; /* CLOCK_MONOTONIC ms */
     struct error open_error;
-    bool locked; /* by a person */
+    bool locked;      /* by a person */
+    char *identities; /* owned; for prompts */
+    token_waiting_fn *waiting;
+    void *waiting_arg;
 };
+
+/* "finance, trading"; NULL when memory is exhausted: prompts do without. */
+static char *join_names(const struct keyholder_config *config)
+{
+    char *names = NULL;
+
+    for (size_t i = 0; i < config->n_identities; i++) {
+        char *longer =
+            text_format("%s%s%s", names == NULL ? "" : names, names == NULL ? "" : ", ", config->identities[i].name);
+
+        free(names);
+        names = longer;
+        if (names == NULL)
+            return NULL;
+    }
+    return names;
+}
 
 struct backend *backend_new(const struct keyholder_config *config, int pin_descriptor, struct error *err)
 {
@@ -34,7 +55,23 @@ struct backend *backend_new(const struct keyholder_config *config, int pin_descr
     if (config->pin_source != NULL &&
         pin_source_new(config->pin_source, pin_descriptor, &backend->pin, &backend->open_error) != ERROR_NONE)
         backend->open_again = CLOCK_NEVER;
+    if (backend->pin != NULL && config->pin_withdrawn)
+        pin_source_withdraw(backend->pin);
+    backend->identities = join_names(config);
     return backend;
+}
+
+void backend_on_waiting(struct backend *backend, token_waiting_fn *waiting, void *arg)
+{
+    backend->waiting = waiting;
+    backend->waiting_arg = arg;
+}
+
+enum unlock_message_pin backend_takes_pin(const struct backend *backend)
+{
+    if (backend->pin == NULL || !pin_source_takes(backend->pin))
+        return UNLOCK_MESSAGE_REFUSED;
+    return pin_source_waits(backend->pin) ? UNLOCK_MESSAGE_WANTED : UNLOCK_MESSAGE_TAKEN;
 }
 
 void backend_free(struct backend *backend)
@@ -43,6 +80,7 @@ void backend_free(struct backend *backend)
         return;
     token_free(backend->token);
     pin_source_free(backend->pin);
+    free(backend->identities);
     free(backend);
 }
 
@@ -70,7 +108,12 @@ static result open_token(struct backend *backend)
                                        .state_directory = config->state_directory,
                                        .sessions = config->sessions,
                                        .require_hardware = requires_hardware(config),
-                                       .unlock_command = config->unlock_command};
+                                       .unlock_command = config->unlock_command,
+                                       .identities = backend->identities,
+                                       .pin_timeout_ms = config->pin_timeout_ms,
+                                       .daemon = config->unlock_socket,
+                                       .waiting = backend->waiting,
+                                       .waiting_arg = backend->waiting_arg};
     result res;
 
     if (clock_monotonic_ms() < backend->open_again)
@@ -112,6 +155,29 @@ static result order(void *self, enum keyholder_order what, struct error *err)
     return backend->locked ? login_lock(backend->token, err) : login_clear(backend->token, err);
 }
 
+static result give(void *self, struct secret *pin, struct error *err)
+{
+    struct backend *backend = self;
+    result res;
+
+    if (backend->token == NULL) {
+        secret_free(pin);
+        return error_set(err, ERROR_TOKEN, "%s",
+                         backend->open_error.text[0] == '\0' ? "the module is not loaded" : backend->open_error.text);
+    }
+    res = login_give(backend->token, pin, err);
+    if (res == ERROR_NONE)
+        backend->locked = false;
+    return res;
+}
+
+static bool idle(void *self)
+{
+    struct backend *backend = self;
+
+    return backend->token != NULL && login_idle(backend->token);
+}
+
 static result find_key(void *self, const struct keyholder_identity_config *identity, void **ret_key, struct error *err)
 {
     struct backend *backend = self;
@@ -141,6 +207,8 @@ static result sign(void *key, const struct keyring_request *request, struct toke
 const struct keyring_token_ops backend_ops = {.refresh = refresh,
                                               .threads = threads,
                                               .order = order,
+                                              .give = give,
+                                              .idle = idle,
                                               .find_key = find_key,
                                               .key_free = key_free,
                                               .key_info = key_info,

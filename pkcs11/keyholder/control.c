@@ -72,6 +72,10 @@ char *control_encode_config(const struct keyholder_config *config, int pin_descr
               add_bool(object, "log-json", config->log_json) &&
               add_bool(object, "log-priorities", config->log_priorities) &&
               add_bool(object, "allow-login", config->allow_login) && add_bool(object, "locked", config->locked) &&
+              add_bool(object, "pin-withdrawn", config->pin_withdrawn) &&
+              add_bool(object, "unlock-socket", config->unlock_socket) &&
+              add_number(object, "idle-logout-ms", config->idle_logout_ms) &&
+              add_number(object, "pin-timeout-ms", config->pin_timeout_ms) &&
               add_text(object, "unlock-command", config->unlock_command) && add_identities(object, config);
 
     return print_and_delete(object, ok);
@@ -93,13 +97,24 @@ char *control_encode_order(enum keyholder_order order, uint64_t number)
     return print_and_delete(object, ok);
 }
 
+/* By enum keyholder_event_kind, up to GONE, which nobody sends. */
+static const char *const event_names[] = {"state", "hung", "given", "waiting", "done"};
+
+static bool find_kind(const char *name, enum keyholder_event_kind *ret)
+{
+    for (int kind = KEYHOLDER_EVENT_STATE; name != NULL && kind < KEYHOLDER_EVENT_GONE; kind++) {
+        if (strcmp(name, event_names[kind]) == 0) {
+            *ret = (enum keyholder_event_kind)kind;
+            return true;
+        }
+    }
+    return false;
+}
+
 char *control_encode_event(const struct keyholder_event *event)
 {
     cJSON *object = cJSON_CreateObject();
-    const char *type = event->kind == KEYHOLDER_EVENT_HUNG   ? "hung"
-                       : event->kind == KEYHOLDER_EVENT_DONE ? "done"
-                                                             : "state";
-    bool ok = add_text(object, "type", type) && add_number(object, "number", event->number) &&
+    bool ok = add_text(object, "type", event_names[event->kind]) && add_number(object, "number", event->number) &&
               add_text(object, "identity", event->identity) &&
               add_text(object, "state", token_state_name((enum token_state)event->state)) &&
               add_text(object, "category", error_category_name(event->category)) &&
@@ -204,6 +219,10 @@ static bool decode_config(cJSON *tree, struct control_config *ret)
     config->log_priorities = get_bool(tree, "log-priorities", &ok);
     config->allow_login = get_bool(tree, "allow-login", &ok);
     config->locked = get_bool(tree, "locked", &ok);
+    config->pin_withdrawn = get_bool(tree, "pin-withdrawn", &ok);
+    config->unlock_socket = get_bool(tree, "unlock-socket", &ok);
+    config->idle_logout_ms = get_number(tree, "idle-logout-ms", NUMBER_MAX, &ok);
+    config->pin_timeout_ms = get_number(tree, "pin-timeout-ms", NUMBER_MAX, &ok);
     config->unlock_command = get_text(tree, "unlock-command", 2 * PATH_LENGTH_MAX, &ok);
     ret->pin_descriptor = -1;
     if (cJSON_GetObjectItemCaseSensitive(tree, "pin-descriptor") != NULL)
@@ -286,12 +305,7 @@ result control_decode_event(const void *data, size_t length, struct keyholder_ev
     const char *identity = get_text(tree, "identity", sizeof(event.identity) - 1, &ok);
     const char *text = get_text(tree, "text", sizeof(event.text) - 1, &ok);
 
-    if (type != NULL && strcmp(type, "hung") == 0)
-        event.kind = KEYHOLDER_EVENT_HUNG;
-    else if (type != NULL && strcmp(type, "done") == 0)
-        event.kind = KEYHOLDER_EVENT_DONE;
-    else if (type == NULL || strcmp(type, "state") != 0)
-        ok = false;
+    ok = ok && find_kind(type, &event.kind);
     event.number = get_number(tree, "number", NUMBER_MAX, &ok);
     ok = ok && find_state(get_text(tree, "state", KEYHOLDER_NAME_MAX, &ok), &event.state) &&
          find_category(get_text(tree, "category", KEYHOLDER_NAME_MAX, &ok), &event.category);

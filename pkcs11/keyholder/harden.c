@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-result harden_process(struct error *err)
+result harden_forbid_dumps(struct error *err)
 {
     const struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
 
@@ -14,6 +14,13 @@ result harden_process(struct error *err)
         return error_set_errno(err, errno, "cannot forbid core files");
     if (prctl(PR_SET_DUMPABLE, 0) != 0)
         return error_set_errno(err, errno, "cannot make the process undumpable");
+    return ERROR_NONE;
+}
+
+result harden_process(struct error *err)
+{
+    if (harden_forbid_dumps(err) != ERROR_NONE)
+        return err == NULL ? ERROR_IO : err->category;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return error_set_errno(err, errno, "cannot give up gaining privileges");
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)

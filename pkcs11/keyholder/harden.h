@@ -10,4 +10,7 @@
  */
 MUST_USE result harden_process(struct error *err);
 
+/* The part of it that suits any process that is about to read a PIN: no core files, not dumpable. */
+MUST_USE result harden_forbid_dumps(struct error *err);
+
 #endif

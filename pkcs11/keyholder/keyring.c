@@ -238,6 +238,16 @@ result keyring_order(struct keyring *keyring, enum keyholder_order order, struct
     return keyring->config.ops->order(keyring->config.token, order, err);
 }
 
+result keyring_give(struct keyring *keyring, struct secret *pin, struct error *err)
+{
+    return keyring->config.ops->give(keyring->config.token, pin, err);
+}
+
+bool keyring_idle(struct keyring *keyring)
+{
+    return keyring->config.ops->idle(keyring->config.token);
+}
+
 static bool same_condition(const struct condition *a, const struct condition *b)
 {
     return a->state == b->state && a->reason.category == b->reason.category &&

@@ -7,6 +7,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/secret.h"
 #include "pkcs11/keyholder/client.h"
 #include "pkcs11/keyholder/start.h"
 #include "pkcs11/token.h"
@@ -28,6 +29,8 @@ struct keyring_token_ops {
     enum token_state (*refresh)(void *token, struct error *why);
     unsigned (*threads)(void *token);
     result (*order)(void *token, enum keyholder_order order, struct error *err); /* login_clear(), login_lock() */
+    result (*give)(void *token, struct secret *pin, struct error *err);          /* login_give() */
+    bool (*idle)(void *token);                                                   /* login_idle() */
     result (*find_key)(void *token, const struct keyholder_identity_config *identity, void **ret_key,
                        struct error *err);
     void (*key_free)(void *key);
@@ -73,6 +76,12 @@ void keyring_demand(struct keyring *keyring);
 
 /* Carry out CLEAR or LOCK. Blocks as keyring_look(), by the same thread, which looks afterwards. */
 MUST_USE result keyring_order(struct keyring *keyring, enum keyholder_order order, struct error *err);
+
+/* As keyring_order(): a person gives the PIN, which is taken over. */
+MUST_USE result keyring_give(struct keyring *keyring, struct secret *pin, struct error *err);
+
+/* As keyring_order(): nobody has signed for long. True when that logged out. No signature may be under way. */
+bool keyring_idle(struct keyring *keyring);
 
 /* Signing threads the token bears, as of the last look; at least 1. */
 unsigned keyring_threads(const struct keyring *keyring);

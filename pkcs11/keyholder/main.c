@@ -135,6 +135,16 @@ static int list(const struct keyholder_config *config, int pin_descriptor, struc
     return res == ERROR_NONE ? 0 : report_failure(config, err);
 }
 
+/* Without it nobody can give a PIN; whoever needs none can be served all the same. */
+static void listen_for_pins(struct server *server, const struct keyholder_config *config, enum unlock_message_pin pin)
+{
+    struct error err = ERROR_INIT;
+
+    if (server_listen(server, config->state_directory, pin, config->pin_source == NULL ? "" : config->pin_source,
+                      &err) != ERROR_NONE)
+        log_warning("no unlock socket", LOG_TEXT("reason", err.text));
+}
+
 static int serve(const struct keyholder_config *config, int pin_descriptor, struct error *err)
 {
     struct server_config server = {
@@ -145,6 +155,7 @@ static int serve(const struct keyholder_config *config, int pin_descriptor, stru
         .control = CONTROL_DESCRIPTOR,
         .sign_timeout_ms = config->sign_timeout_ms,
         .poll_ms = config->poll_ms == 0 ? KEYHOLDER_POLL_MS : config->poll_ms,
+        .idle_logout_ms = config->idle_logout_ms,
     };
     struct backend *backend = backend_new(config, pin_descriptor, err);
     int status;
@@ -159,6 +170,9 @@ static int serve(const struct keyholder_config *config, int pin_descriptor, stru
         backend_free(backend);
         return report_failure(config, err);
     }
+    backend_on_waiting(backend, server_waiting, running);
+    if (config->unlock_socket && config->state_directory != NULL)
+        listen_for_pins(running, config, backend_takes_pin(backend));
     set_signals();
     status = server_run(running);
     /* a module that does not come back is left as it is: the process ends around it */
@@ -201,6 +215,7 @@ static int work(void)
     struct error err = ERROR_INIT;
     int status;
 
+    (void)signal(SIGPIPE, SIG_IGN); /* a program that asks for a PIN may end while it is talked to */
     if (harden_process(&err) != ERROR_NONE || read_config(&config, &err) != ERROR_NONE) {
         log_error("cannot start", LOG_TEXT("reason", err.text));
         return error_exit_status(err.category);

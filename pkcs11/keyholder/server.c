@@ -7,6 +7,7 @@
 #include "pkcs11/keyholder/link.h"
 #include "pkcs11/keyholder/packet.h"
 #include "pkcs11/keyholder/signers.h"
+#include "pkcs11/keyholder/unlock_socket.h"
 #include "pkcs11/life.h"
 
 #include <errno.h>
@@ -31,10 +32,15 @@ struct server {
     struct server_config config;
     struct signers signers; /* with the lock of it all */
     struct link *links[SERVER_LINKS_MAX];
-    size_t n_links;          /* changed by the reader only */
-    uint64_t *reported;      /* the version of each identity the supervisor was told */
-    struct life *lives;      /* of each identity, as logged */
-    uint8_t *received;       /* KEYHOLDER_MESSAGE_MAX bytes; the reader's */
+    size_t n_links;               /* changed by the reader only */
+    uint64_t *reported;           /* the version of each identity the supervisor was told */
+    struct life *lives;           /* of each identity, as logged */
+    uint8_t *received;            /* KEYHOLDER_MESSAGE_MAX bytes; the reader's */
+    struct unlock_socket *unlock; /* NULL: there is none */
+    struct unlock_message_hello hello;
+    size_t given_identity;   /* of the PIN that is being tried */
+    bool given_to_report;    /* the supervisor is not told yet that a PIN was given */
+    uint64_t reported_waits; /* as signers.waits, told the supervisor */
     uint64_t reported_order; /* the last one the supervisor was told the end of */
     bool ended;              /* the reader's: the supervisor is gone */
     int status;              /* the reader's: of server_run() */
@@ -53,6 +59,7 @@ struct server *server_new(const struct server_config *config, struct error *err)
     signers->look_timeout_ms = config->look_timeout_ms;
     signers->look_ready_timeout_ms = config->look_ready_timeout_ms;
     signers->poll_ms = config->poll_ms;
+    signers->idle_ms = config->idle_logout_ms;
     (void)pthread_mutex_init(&signers->lock, NULL);
     signers->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     server->received = malloc(KEYHOLDER_MESSAGE_MAX);
@@ -97,6 +104,8 @@ void server_free(struct server *server)
         return;
     while (server->n_links > 0)
         drop_link(server, server->n_links - 1);
+    unlock_socket_free(server->unlock);
+    secret_free(server->signers.given);
     queue_free(server->signers.queue);
     keyring_free(server->signers.keyring);
     free(server->reported);
@@ -202,6 +211,77 @@ static void report_order(struct server *server)
     unlock(server);
     if (event.number != server->reported_order && report(server, &event))
         server->reported_order = event.number;
+}
+
+static void report_waiting(struct server *server)
+{
+    struct keyholder_event event = {.kind = KEYHOLDER_EVENT_WAITING, .category = ERROR_PIN};
+    uint64_t waits;
+
+    lock(server);
+    waits = server->signers.waits;
+    (void)snprintf(event.text, sizeof(event.text), "%s", server->signers.waiting);
+    unlock(server);
+    if (waits != server->reported_waits && report(server, &event))
+        server->reported_waits = waits;
+}
+
+/* The PIN that a person gave was tried: tell him, and the supervisor that it was taken. */
+static void report_given(struct server *server)
+{
+    struct keyholder_event event = {.kind = KEYHOLDER_EVENT_GIVEN};
+    struct error outcome = ERROR_INIT;
+    bool done;
+
+    lock(server);
+    done = server->signers.given_done;
+    if (done) {
+        server->signers.given_done = false;
+        server->signers.giving = false;
+        outcome = server->signers.given_outcome;
+        server->given_to_report = outcome.category == ERROR_NONE;
+        if (outcome.category == ERROR_NONE)
+            (void)!keyring_usable(server->signers.keyring, (uint32_t)server->given_identity, &outcome);
+    }
+    unlock(server);
+    if (done)
+        unlock_socket_done(server->unlock, &outcome);
+    if (server->given_to_report && report(server, &event))
+        server->given_to_report = false;
+}
+
+static bool take_given(void *arg, size_t identity, struct secret *pin)
+{
+    struct server *server = arg;
+    bool taken;
+
+    lock(server);
+    taken = signers_give(&server->signers, pin);
+    unlock(server);
+    if (taken) {
+        server->given_identity = identity;
+        log_notice("a person has given the PIN", LOG_TEXT("identity", server->hello.names[identity]));
+    }
+    return taken;
+}
+
+result server_listen(struct server *server, const char *folder, enum unlock_message_pin pin, const char *source,
+                     struct error *err)
+{
+    struct unlock_socket_config config = {
+        .folder = folder, .hello = &server->hello, .given = take_given, .arg = server};
+
+    server->hello = (struct unlock_message_hello){.pin = pin, .source = source};
+    for (size_t i = 0; i < keyring_count(server->signers.keyring); i++)
+        server->hello.names[server->hello.n_names++] = keyring_name(server->signers.keyring, (uint32_t)i);
+    return unlock_socket_new(&config, &server->unlock, err);
+}
+
+void server_waiting(void *arg, const char *text)
+{
+    struct server *server = arg;
+
+    signers_waiting(&server->signers, text);
 }
 
 static void take_order(struct server *server, enum keyholder_order order, uint64_t number)
@@ -446,15 +526,15 @@ static int fill_polls(struct server *server, struct pollfd *polls)
 /* One round: wait, read, send. */
 static void turn(struct server *server)
 {
-    struct pollfd polls[SERVER_LINKS_MAX + 2];
-    size_t n_links = server->n_links;
+    struct pollfd polls[SERVER_LINKS_MAX + 2 + UNLOCK_SOCKET_POLLS];
+    size_t n_links = server->n_links, n_unlock = unlock_socket_polls(server->unlock, polls + n_links + 2);
     eventfd_t wakes = 0;
     int timeout;
 
     lock(server);
     timeout = fill_polls(server, polls);
     unlock(server);
-    if (poll(polls, n_links + 2, timeout) < 0 && errno != EINTR) {
+    if (poll(polls, n_links + 2 + n_unlock, timeout) < 0 && errno != EINTR) {
         log_error("poll failed", LOG_NUMBER("errno", errno));
         end(server, EXIT_BROKEN);
         return;
@@ -468,11 +548,15 @@ static void turn(struct server *server)
     }
     if (polls[0].revents != 0)
         read_control(server);
+    if (n_unlock > 0)
+        unlock_socket_turn(server->unlock, polls + n_links + 2);
     fail_expired(server);
     check_hang(server);
     flush_links(server);
     report_states(server);
+    report_waiting(server);
     report_order(server);
+    report_given(server);
 }
 
 int server_run(struct server *server)

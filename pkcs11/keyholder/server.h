@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "pkcs11/keyholder/keyring.h"
+#include "pkcs11/keyholder/unlock_message.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,6 +26,7 @@ struct server_config {
     uint64_t look_timeout_ms;       /* of one look at the token, login included; 0: none (a person enters the PIN) */
     uint64_t look_ready_timeout_ms; /* the same when the look before has found the token ready */
     uint64_t poll_ms;               /* between two looks; > 0 */
+    uint64_t idle_logout_ms;        /* 0: never */
     size_t queue_max;               /* 0: SERVER_QUEUE_MAX */
     uint32_t credit;                /* 0: SERVER_CREDIT */
 };
@@ -33,6 +35,16 @@ struct server;
 
 /* NULL with *err set: what keyring_new() refuses, or the system's limits. No thread is started yet. */
 MUST_USE struct server *server_new(const struct server_config *config, struct error *err);
+
+/*
+ * Listen on a socket of our own in `folder` for a PIN that a person gives (unlock_socket.h); `pin` and `source` are
+ * told callers. ERROR_IO, ERROR_CONFIG. Before server_run().
+ */
+MUST_USE result server_listen(struct server *server, const char *folder, enum unlock_message_pin pin,
+                              const char *source, struct error *err);
+
+/* token_waiting_fn; `arg` is a struct server. */
+void server_waiting(void *arg, const char *text);
 
 /*
  * Serve until the supervisor's socket ends or server_stop(): 0; until a call into the token layer has exceeded its

@@ -23,7 +23,7 @@ static bool may_start(const struct signers *signers)
 {
     unsigned threads = keyring_threads(signers->keyring);
 
-    if (threads == 1 && (signers->looking || signers->look_wanted))
+    if (signers->pausing || (threads == 1 && (signers->looking || signers->look_wanted)))
         return false;
     return signers->n_running < threads;
 }
@@ -102,6 +102,7 @@ static void serve(struct signers *signers, struct signer *self, struct request *
     pthread_mutex_lock(&signers->lock);
     self->request = NULL;
     signers->n_running--;
+    signers->last_use = clock_monotonic_ms();
     link_finish(request, &outcome);
     if (audit.reason.category == ERROR_TOKEN)
         signers->look_wanted = true; /* the token may be gone: say so before the next poll is due */
@@ -189,13 +190,69 @@ static void wait_for_turn(struct signers *signers, uint64_t due)
         pthread_cond_wait(&signers->turn, &signers->lock);
 }
 
-/* Without the lock. */
-static void look(struct signers *signers, enum keyholder_order order, struct error *outcome)
+/* What the looking thread is to do in this round. */
+struct round {
+    enum keyholder_order order;
+    uint64_t number;
+    struct secret *given;
+    bool idle;
+    struct error order_outcome, given_outcome;
+};
+
+/* With the lock held. */
+static void begin_round(struct signers *signers, struct round *round)
 {
-    if (order != KEYHOLDER_ORDER_NONE && keyring_order(signers->keyring, order, outcome) != ERROR_NONE)
-        log_warning("an order failed", LOG_TEXT("order", order == KEYHOLDER_ORDER_LOCK ? "lock" : "unlock"),
-                    LOG_TEXT("reason", outcome->text));
+    uint64_t idle_since = clock_monotonic_ms() - signers->last_use;
+
+    *round = (struct round){.order = signers->order, .number = signers->order_number, .given = signers->given};
+    round->idle = signers->idle_ms > 0 && idle_since >= signers->idle_ms && signers->n_running == 0 &&
+                  round->order == KEYHOLDER_ORDER_NONE && round->given == NULL;
+    signers->order = KEYHOLDER_ORDER_NONE;
+    signers->given = NULL;
+    signers->pausing = round->idle;
+    signers->looking = true;
+    signers->look_may_take =
+        keyring_was_ready(signers->keyring) ? signers->look_ready_timeout_ms : signers->look_timeout_ms;
+    signers->look_limit = clock_deadline(signers->look_may_take);
+    signers->look_wanted = false;
+}
+
+/* Without the lock. */
+static void look(struct signers *signers, struct round *round)
+{
+    if (round->order != KEYHOLDER_ORDER_NONE &&
+        keyring_order(signers->keyring, round->order, &round->order_outcome) != ERROR_NONE)
+        log_warning("an order failed", LOG_TEXT("order", round->order == KEYHOLDER_ORDER_LOCK ? "lock" : "unlock"),
+                    LOG_TEXT("reason", round->order_outcome.text));
+    if (round->given != NULL && keyring_give(signers->keyring, round->given, &round->given_outcome) != ERROR_NONE)
+        log_warning("a PIN was not taken", LOG_TEXT("reason", round->given_outcome.text));
+    if (round->idle && keyring_idle(signers->keyring))
+        log_notice("logged out", LOG_TEXT("reason", "no signature for the time of idle-logout"),
+                   LOG_NUMBER("idle_ms", signers->idle_ms));
     keyring_look(signers->keyring);
+}
+
+/* With the lock held: nothing of a round's outcome is told before the state that came of it. */
+static void end_round(struct signers *signers, const struct round *round)
+{
+    bool told = keyring_publish(signers->keyring);
+
+    signers->looking = false;
+    signers->pausing = false;
+    if (round->order != KEYHOLDER_ORDER_NONE) {
+        signers->done_number = round->number;
+        signers->done_outcome = round->order_outcome;
+        told = true;
+    }
+    if (round->given != NULL) {
+        signers->given_done = true;
+        signers->given_outcome = round->given_outcome;
+        told = true;
+    }
+    if (round->order != KEYHOLDER_ORDER_NONE || round->given != NULL)
+        signers->last_use = clock_monotonic_ms(); /* who has just logged in is not idle yet */
+    if (told)
+        wake_reader(signers);
 }
 
 static void *looker_main(void *arg)
@@ -204,31 +261,21 @@ static void *looker_main(void *arg)
 
     pthread_mutex_lock(&signers->lock);
     signers->look_wanted = true;
+    signers->last_use = clock_monotonic_ms();
     while (!signers->stopping) {
-        enum keyholder_order order = signers->order;
-        uint64_t number = signers->order_number;
-        struct error outcome = ERROR_INIT;
+        struct round round;
 
-        signers->order = KEYHOLDER_ORDER_NONE;
-        signers->looking = true;
-        signers->look_may_take =
-            keyring_was_ready(signers->keyring) ? signers->look_ready_timeout_ms : signers->look_timeout_ms;
-        signers->look_limit = clock_deadline(signers->look_may_take);
-        signers->look_wanted = false;
+        begin_round(signers, &round);
         pthread_mutex_unlock(&signers->lock);
-        look(signers, order, &outcome);
+        look(signers, &round);
         pthread_mutex_lock(&signers->lock);
-        signers->looking = false;
-        if (order != KEYHOLDER_ORDER_NONE) {
-            signers->done_number = number;
-            signers->done_outcome = outcome;
-        }
-        if (keyring_publish(signers->keyring) || order != KEYHOLDER_ORDER_NONE)
-            wake_reader(signers);
+        end_round(signers, &round);
         add_threads(signers);
         pthread_cond_broadcast(&signers->work);
         wait_for_turn(signers, clock_monotonic_ms() + signers->poll_ms);
     }
+    secret_free(signers->given);
+    signers->given = NULL;
     leave(signers);
     return NULL;
 }
@@ -264,6 +311,42 @@ void signers_order(struct signers *signers, enum keyholder_order order, uint64_t
     signers->order_number = number;
     signers->look_wanted = true;
     pthread_cond_broadcast(&signers->turn);
+}
+
+bool signers_give(struct signers *signers, struct secret *pin)
+{
+    if (signers->giving || signers->stopping)
+        return false;
+    signers->given = pin;
+    signers->giving = true;
+    signers->look_wanted = true;
+    pthread_cond_broadcast(&signers->turn);
+    return true;
+}
+
+/* With the lock held: the time a person takes is not the token's. */
+static void start_clocks_again(struct signers *signers)
+{
+    signers->look_limit = clock_deadline(signers->look_may_take);
+    for (size_t i = 0; i < signers->n_signers; i++) {
+        if (signers->signers[i].request != NULL && signers->signers[i].limit != CLOCK_NEVER)
+            signers->signers[i].limit = clock_deadline(signers->sign_timeout_ms);
+    }
+}
+
+void signers_waiting(void *arg, const char *text)
+{
+    struct signers *signers = arg;
+
+    if (text != NULL)
+        log_notice("a person is waited for", LOG_TEXT("reason", text));
+    pthread_mutex_lock(&signers->lock);
+    (void)snprintf(signers->waiting, sizeof(signers->waiting), "%s", text == NULL ? "" : text);
+    signers->waits++;
+    if (text == NULL)
+        start_clocks_again(signers);
+    pthread_mutex_unlock(&signers->lock);
+    wake_reader(signers);
 }
 
 void signers_demand(struct signers *signers)
@@ -310,6 +393,8 @@ bool signers_join(struct signers *signers, uint64_t deadline)
 
 bool signers_hang(const struct signers *signers, uint64_t now, char *name, size_t size, struct error *ret)
 {
+    if (signers->waiting[0] != '\0')
+        return false;
     for (size_t i = 0; i < signers->n_signers; i++) {
         const struct signer *signer = &signers->signers[i];
 

@@ -6,6 +6,7 @@
 #define TOKENTLS_PKCS11_KEYHOLDER_SIGNERS_H
 
 #include "base/error.h"
+#include "base/secret.h"
 #include "pkcs11/keyholder/link.h"
 #include "pkcs11/keyholder/queue.h"
 #include "pkcs11/keyholder/server.h"
@@ -49,6 +50,15 @@ struct signers {
     enum keyholder_order order;         /* for the looking thread */
     uint64_t order_number, done_number; /* of the last order given; of the last that is over */
     struct error done_outcome;
+    uint64_t idle_ms;             /* log out after so long without a signature; 0: never. The owner sets it */
+    uint64_t last_use;            /* CLOCK_MONOTONIC ms */
+    bool pausing;                 /* no signature may start: the token is being logged out */
+    struct secret *given;         /* a PIN for the looking thread; owned */
+    bool giving;                  /* that, or the looking thread is at work on one */
+    bool given_done;              /* its outcome is there for the reader to take */
+    struct error given_outcome;   /* of giving; whether it was right shows in the state */
+    char waiting[ERROR_TEXT_MAX]; /* for a person; "": for none */
+    uint64_t waits;               /* how often that has changed */
     bool stopping;
 };
 
@@ -66,6 +76,12 @@ void signers_order(struct signers *signers, enum keyholder_order order, uint64_t
  * not twice within KEYHOLDER_LOOK_MS, so that nobody keeps the token busy by asking.
  */
 void signers_demand(struct signers *signers);
+
+/* With the lock held: have the looking thread take the PIN over and log in. False: another one is being tried. */
+MUST_USE bool signers_give(struct signers *signers, struct secret *pin);
+
+/* token_waiting_fn; `arg` is the struct signers. Nothing counts as hung while a person is waited for. */
+void signers_waiting(void *arg, const char *text);
 
 /* Ask all threads to end after what they do now. Without the lock. */
 void signers_stop(struct signers *signers);

@@ -51,6 +51,10 @@ struct keyholder_config {
     bool allow_login;           /* LIST: log in to see private objects */
     uint64_t poll_ms;           /* look for the token this often; 0: KEYHOLDER_POLL_MS */
     bool locked;                /* by a person: no login before KEYHOLDER_ORDER_CLEAR */
+    bool pin_withdrawn;         /* a person has replaced what env: or fd: held; it is not handed over again */
+    bool unlock_socket;         /* listen for a person's PIN at unlock_socket_path(state_directory, own process id) */
+    uint64_t idle_logout_ms;    /* log out after so long without a signature; 0: never */
+    uint64_t pin_timeout_ms;    /* longest wait for a person who is asked; 0: the default of pkcs11/pin.h */
     const char *unlock_command; /* what a person types for that, for messages; NULL: "tokentls unlock" */
 };
 
@@ -117,8 +121,10 @@ MUST_USE result keyholder_give_order(const struct keyholder_process *process, en
 enum keyholder_event_kind {
     KEYHOLDER_EVENT_STATE, /* token state changed; also the first report after start */
     KEYHOLDER_EVENT_HUNG,  /* a signature exceeded sign-timeout: kill and restart */
-    KEYHOLDER_EVENT_DONE,  /* an order, and all before it; `category` and `text` say whether it failed */
-    KEYHOLDER_EVENT_GONE   /* the socket ended */
+    KEYHOLDER_EVENT_GIVEN, /* a person has given the PIN: what was locked is not any more, env: and fd: are replaced */
+    KEYHOLDER_EVENT_WAITING, /* for a person, who is told so by `text`; "": not any more */
+    KEYHOLDER_EVENT_DONE,    /* an order, and all before it; `category` and `text` say whether it failed */
+    KEYHOLDER_EVENT_GONE     /* the socket ended */
 };
 struct keyholder_event {
     enum keyholder_event_kind kind;

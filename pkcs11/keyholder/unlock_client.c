@@ -30,7 +30,8 @@ static result check_listener(int fd, const char *path, struct error *err)
     slash = strrchr(folder, '/');
     if (slash != NULL)
         *slash = '\0';
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 || stat(slash == NULL ? "." : folder, &status) != 0)
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 ||
+        stat(slash == NULL ? "." : folder, &status) != 0)
         return error_set(err, ERROR_VERIFY, "%s: cannot find out whose it is", path);
     if ((status.st_mode & 022) != 0 || (peer.uid != 0 && peer.uid != geteuid() && peer.uid != status.st_uid))
         return error_set(err, ERROR_VERIFY, "%s: no PIN is given there: it belongs to uid %u", path,

@@ -19,7 +19,8 @@ MUST_USE result unlock_client_ask(const char *path, struct unlock_message_hello 
 MUST_USE result unlock_client_find(const char *folder, const char *identity, char ret_path[UNLOCK_CLIENT_PATH_MAX],
                                    struct error *err);
 
-/* Give the PIN and wait for what becomes of it: ERROR_NONE when the identity can be used, else as the keyholder says. */
+/* Give the PIN and wait for what becomes of it: ERROR_NONE when the identity can be used, else as the keyholder says.
+ */
 MUST_USE result unlock_client_give(const char *path, const char *identity, const struct secret *pin, struct error *err);
 
 #endif

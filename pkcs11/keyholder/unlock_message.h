@@ -1,6 +1,6 @@
 /*
- * What is said on a keyholder's own socket, by which a person gives it a PIN (docs/keyholder-protocol.md): the keyholder
- * greets with HELLO, the caller sends UNLOCK, the keyholder answers and hangs up. A packet each.
+ * What is said on a keyholder's own socket, by which a person gives it a PIN (docs/keyholder-protocol.md): the
+ * keyholder greets with HELLO, the caller sends UNLOCK, the keyholder answers and hangs up. A packet each.
  */
 #ifndef TOKENTLS_PKCS11_KEYHOLDER_UNLOCK_MESSAGE_H
 #define TOKENTLS_PKCS11_KEYHOLDER_UNLOCK_MESSAGE_H
@@ -37,8 +37,8 @@ struct unlock_message_hello {
 void unlock_message_encode(uint8_t head[UNLOCK_MESSAGE_HEAD], const char *name);
 
 /*
- * Decode a head: version 1, type 1, a name of 1 to 63 bytes without control characters, NUL bytes behind it. The name is
- * written to `name`. ERROR_PROTOCOL for anything else.
+ * Decode a head: version 1, type 1, a name of 1 to 63 bytes without control characters, NUL bytes behind it. The name
+ * is written to `name`. ERROR_PROTOCOL for anything else.
  */
 MUST_USE result unlock_message_decode(const uint8_t head[UNLOCK_MESSAGE_HEAD], char name[KEYHOLDER_NAME_MAX],
                                       struct error *err);

@@ -35,7 +35,8 @@ bool unlock_socket_path(const char *folder, pid_t pid, char *out, size_t size)
     return n > 0 && (size_t)n < size && (size_t)n < sizeof(((struct sockaddr_un *)0)->sun_path);
 }
 
-/* Nobody listens there any more: whoever did has been killed. One that is being made has another name until it listens. */
+/* Nobody listens there any more: whoever did has been killed. One that is being made has another name until it listens.
+ */
 static void remove_if_dead(const char *folder, const char *name)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -80,9 +81,8 @@ static result listen_there(struct unlock_socket *unlock, struct error *err)
         return error_set_errno(err, errno, "no socket");
     (void)unlink(making.sun_path);
     /* what the mode of the folder lets through is refused by uid */
-    if (bind(unlock->fd, (const struct sockaddr *)&making, sizeof(making)) != 0 ||
-        chmod(making.sun_path, 0600) != 0 || listen(unlock->fd, UNLOCK_SOCKET_CALLERS_MAX) != 0 ||
-        rename(making.sun_path, unlock->address.sun_path) != 0) {
+    if (bind(unlock->fd, (const struct sockaddr *)&making, sizeof(making)) != 0 || chmod(making.sun_path, 0600) != 0 ||
+        listen(unlock->fd, UNLOCK_SOCKET_CALLERS_MAX) != 0 || rename(making.sun_path, unlock->address.sun_path) != 0) {
         int errnum = errno;
 
         (void)unlink(making.sun_path);

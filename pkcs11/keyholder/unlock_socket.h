@@ -11,16 +11,16 @@
 #include <poll.h>
 #include <sys/types.h>
 
-#define UNLOCK_SOCKET_CALLERS_MAX 4       /* at the same time; more of them wait to be accepted */
+#define UNLOCK_SOCKET_CALLERS_MAX 4 /* at the same time; more of them wait to be accepted */
 #define UNLOCK_SOCKET_POLLS (1 + UNLOCK_SOCKET_CALLERS_MAX)
-#define UNLOCK_SOCKET_PATIENCE_MS 10000   /* for a caller to send UNLOCK */
+#define UNLOCK_SOCKET_PATIENCE_MS 4000    /* for a caller to send UNLOCK */
 #define UNLOCK_SOCKET_PREFIX "keyholder-" /* of the name; a process id and ".sock" follow */
 
 struct unlock_socket;
 
 struct unlock_socket_config {
-    const char *folder;                        /* made if missing; must be ours, and private */
-    const struct unlock_message_hello *hello;  /* borrowed */
+    const char *folder;                       /* made if missing; must be ours, and private */
+    const struct unlock_message_hello *hello; /* borrowed */
     /*
      * A PIN for the identity of this number in `hello`. True: taken over, and unlock_socket_done() will be called for
      * it; false: another one is being tried.

@@ -64,7 +64,7 @@ def kill_keyholder(agent):
         if "tokentls-keyholder" in command_line(pid).split(" ")[0]:
             os.kill(pid, signal.SIGKILL)
             check(wait_gone(pid, deadline()), "SIGKILL did not end it")
-    agent.wait_line(r"identity state identity=good", after=mark, seconds=30)
+    agent.wait_line(r"keyholder: identity state identity=good", after=mark, seconds=30)
 
 
 def write_pin(token, pin):

@@ -314,7 +314,11 @@ static void test_config(void **state)
                                             .sign_timeout_ms = 10000,
                                             .log_level = "debug",
                                             .log_json = true,
-                                            .poll_ms = 50};
+                                            .poll_ms = 50,
+                                            .pin_withdrawn = true,
+                                            .unlock_socket = true,
+                                            .idle_logout_ms = 1800000,
+                                            .pin_timeout_ms = 60000};
     struct control_config got;
     enum control_request request = CONTROL_LINK;
     char *text = control_encode_config(&config, CONTROL_PIN_DESCRIPTOR);
@@ -336,6 +340,9 @@ static void test_config(void **state)
     assert_int_equal(got.config.sessions, 4);
     assert_int_equal(got.config.sign_timeout_ms, 10000);
     assert_int_equal(got.config.poll_ms, 50);
+    assert_true(got.config.pin_withdrawn && got.config.unlock_socket);
+    assert_int_equal(got.config.idle_logout_ms, 1800000);
+    assert_int_equal(got.config.pin_timeout_ms, 60000);
     assert_true(got.config.log_json);
     assert_false(got.config.allow_login);
     control_config_free(&got);
@@ -426,6 +433,13 @@ static void test_events(void **state)
     assert_string_equal(got.identity, "finance");
     assert_string_equal(got.text, event.text);
     assert_int_equal(control_decode_event("{\"type\":\"state\"}", 16, &got, NULL), ERROR_PROTOCOL);
+    for (int kind = KEYHOLDER_EVENT_STATE; kind < KEYHOLDER_EVENT_GONE; kind++) {
+        event.kind = (enum keyholder_event_kind)kind;
+        text = control_encode_event(&event);
+        assert_int_equal(control_decode_event(text, strlen(text), &got, NULL), ERROR_NONE);
+        assert_int_equal(got.kind, kind);
+        free(text);
+    }
     text = control_encode_link();
     assert_int_equal(control_decode_event(text, strlen(text), &got, NULL), ERROR_PROTOCOL);
     free(text);

@@ -1,0 +1,107 @@
+#include "client/unlock_pin.h"
+
+#include "base/text.h"
+#include "client/control_client.h"
+#include "client/pin_choice.h"
+#include "pkcs11/keyholder/harden.h"
+#include "pkcs11/keyholder/unlock_client.h"
+#include "pkcs11/pin.h"
+#include "pkcs11/terminal.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static bool holds(const cJSON *keyholder, const char *identity)
+{
+    const cJSON *name;
+
+    cJSON_ArrayForEach(name, cJSON_GetObjectItemCaseSensitive(keyholder, "identities"))
+    {
+        if (text_equal(cJSON_GetStringValue(name), identity))
+            return true;
+    }
+    return false;
+}
+
+/* Where the daemon says that the keyholder of this identity listens; "" when it does not say. */
+static result ask_daemon(const struct unlock_pin *what, char path[UNLOCK_CLIENT_PATH_MAX], struct error *err)
+{
+    const struct control_order order = {.kind = CONTROL_ORDER_STATUS};
+    const cJSON *keyholder;
+    cJSON *answer = NULL;
+    result r = control_client_ask(what->control, &order, &answer, err);
+
+    path[0] = '\0';
+    if (r == ERROR_NONE)
+        r = control_client_judge(answer, err);
+    cJSON_ArrayForEach(keyholder, cJSON_GetObjectItemCaseSensitive(answer, "keyholders"))
+    {
+        const char *socket = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(keyholder, "unlock_socket"));
+
+        if (socket != NULL && strlen(socket) < UNLOCK_CLIENT_PATH_MAX && holds(keyholder, what->identity))
+            memcpy(path, socket, strlen(socket) + 1);
+    }
+    cJSON_Delete(answer);
+    return r;
+}
+
+static result read_pin(const struct unlock_pin *what, struct secret **ret, struct error *err)
+{
+    const struct pin_choice choice = {.option = what->pin_source, .terminal = terminal_is_there()};
+    const struct pin_prompt prompt = {.identity = what->identity};
+    struct pin_source *source = NULL;
+    char text[PIN_CHOICE_MAX];
+    result r = pin_choice_make(&choice, text, sizeof(text), err);
+
+    if (r == ERROR_NONE && text[0] == '\0')
+        r = error_set(err, ERROR_PIN, "\"%s\" waits for its PIN, and there is no terminal to ask on: use --pin-source",
+                      what->identity);
+    if (r == ERROR_NONE)
+        r = pin_source_new(text, -1, &source, err);
+    if (r != ERROR_NONE)
+        return r;
+    (void)signal(SIGPIPE, SIG_IGN);
+    r = pin_source_get(source, &prompt, ret, err);
+    pin_source_free(source);
+    return r;
+}
+
+static result give(const struct unlock_pin *what, const char *path, struct error *err)
+{
+    struct secret *pin = NULL;
+    result r = harden_forbid_dumps(err);
+
+    if (r == ERROR_NONE)
+        r = read_pin(what, &pin, err);
+    if (r == ERROR_NONE)
+        r = unlock_client_give(path, what->identity, pin, err);
+    secret_free(pin);
+    return r;
+}
+
+result unlock_pin_give(const struct unlock_pin *what, bool *ret_given, struct error *err)
+{
+    struct unlock_message_hello hello;
+    char path[UNLOCK_CLIENT_PATH_MAX];
+    result r = what->folder == NULL ? ask_daemon(what, path, err)
+                                    : unlock_client_find(what->folder, what->identity, path, err);
+
+    *ret_given = false;
+    if (r != ERROR_NONE)
+        return r;
+    if (path[0] == '\0' && what->pin_source == NULL)
+        return ERROR_NONE;
+    if (path[0] == '\0')
+        return error_set(err, ERROR_TOKEN, "no keyholder of \"%s\" listens for a PIN (see tokentls status)",
+                         what->identity);
+    r = unlock_client_ask(path, &hello, err);
+    if (r != ERROR_NONE)
+        return r;
+    if (what->pin_source != NULL && hello.pin == UNLOCK_MESSAGE_REFUSED)
+        r = error_set(err, ERROR_USAGE, "the PIN of \"%s\" comes from %s, not from --pin-source: correct it there",
+                      what->identity, hello.source[0] == '\0' ? "nowhere (no pin-source is configured)" : hello.source);
+    *ret_given = r == ERROR_NONE && (what->pin_source != NULL || hello.pin == UNLOCK_MESSAGE_WANTED);
+    unlock_message_free_hello(&hello);
+    return *ret_given ? give(what, path, err) : r;
+}
