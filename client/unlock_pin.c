@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PLACES_MAX 16 /* tokens of one identity */
+
 static bool holds(const cJSON *keyholder, const char *identity)
 {
     const cJSON *name;
@@ -24,23 +26,29 @@ static bool holds(const cJSON *keyholder, const char *identity)
     return false;
 }
 
-/* Where the daemon says that the keyholder of this identity listens; "" when it does not say. */
-static result ask_daemon(const struct unlock_pin *what, char path[UNLOCK_CLIENT_PATH_MAX], struct error *err)
+/* Where the keyholders of this identity listen: one for each token it is on. */
+struct places {
+    char paths[PLACES_MAX][UNLOCK_CLIENT_PATH_MAX];
+    size_t n;
+};
+
+/* As the daemon says; none is no error. */
+static result ask_daemon(const struct unlock_pin *what, struct places *places, struct error *err)
 {
     const struct control_order order = {.kind = CONTROL_ORDER_STATUS};
     const cJSON *keyholder;
     cJSON *answer = NULL;
     result r = control_client_ask(what->control, &order, &answer, err);
 
-    path[0] = '\0';
     if (r == ERROR_NONE)
         r = control_client_judge(answer, err);
     cJSON_ArrayForEach(keyholder, cJSON_GetObjectItemCaseSensitive(answer, "keyholders"))
     {
         const char *socket = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(keyholder, "unlock_socket"));
 
-        if (socket != NULL && strlen(socket) < UNLOCK_CLIENT_PATH_MAX && holds(keyholder, what->identity))
-            memcpy(path, socket, strlen(socket) + 1);
+        if (socket != NULL && strlen(socket) < UNLOCK_CLIENT_PATH_MAX && holds(keyholder, what->identity) &&
+            places->n < PLACES_MAX)
+            memcpy(places->paths[places->n++], socket, strlen(socket) + 1);
     }
     cJSON_Delete(answer);
     return r;
@@ -67,41 +75,53 @@ static result read_pin(const struct unlock_pin *what, struct secret **ret, struc
     return r;
 }
 
-static result give(const struct unlock_pin *what, const char *path, struct error *err)
+/* The first that does not take it ends it: on another token a wrong PIN would cost another try. */
+static result give(const struct unlock_pin *what, const struct places *places, struct error *err)
 {
     struct secret *pin = NULL;
     result r = harden_forbid_dumps(err);
 
     if (r == ERROR_NONE)
         r = read_pin(what, &pin, err);
-    if (r == ERROR_NONE)
-        r = unlock_client_give(path, what->identity, pin, err);
+    for (size_t i = 0; i < places->n && r == ERROR_NONE; i++)
+        r = unlock_client_give(places->paths[i], what->identity, pin, err);
     secret_free(pin);
     return r;
 }
 
-result unlock_pin_give(const struct unlock_pin *what, bool *ret_given, struct error *err)
+/* What the keyholders make of a PIN; the first one speaks for all, which have one PIN source. */
+static result check(const struct unlock_pin *what, const struct places *places, bool *ret_give, struct error *err)
 {
     struct unlock_message_hello hello;
-    char path[UNLOCK_CLIENT_PATH_MAX];
-    result r = what->folder == NULL ? ask_daemon(what, path, err)
-                                    : unlock_client_find(what->folder, what->identity, path, err);
+    result r = unlock_client_ask(places->paths[0], &hello, err);
 
-    *ret_given = false;
-    if (r != ERROR_NONE)
-        return r;
-    if (path[0] == '\0' && what->pin_source == NULL)
-        return ERROR_NONE;
-    if (path[0] == '\0')
-        return error_set(err, ERROR_TOKEN, "no keyholder of \"%s\" listens for a PIN (see tokentls status)",
-                         what->identity);
-    r = unlock_client_ask(path, &hello, err);
     if (r != ERROR_NONE)
         return r;
     if (what->pin_source != NULL && hello.pin == UNLOCK_MESSAGE_REFUSED)
         r = error_set(err, ERROR_USAGE, "the PIN of \"%s\" comes from %s, not from --pin-source: correct it there",
                       what->identity, hello.source[0] == '\0' ? "nowhere (no pin-source is configured)" : hello.source);
-    *ret_given = r == ERROR_NONE && (what->pin_source != NULL || hello.pin == UNLOCK_MESSAGE_WANTED);
+    *ret_give = r == ERROR_NONE && (what->pin_source != NULL || hello.pin == UNLOCK_MESSAGE_WANTED);
     unlock_message_free_hello(&hello);
-    return *ret_given ? give(what, path, err) : r;
+    return r;
+}
+
+result unlock_pin_give(const struct unlock_pin *what, bool *ret_given, struct error *err)
+{
+    struct places places = {.n = 0};
+    result r;
+
+    *ret_given = false;
+    if (what->folder == NULL)
+        r = ask_daemon(what, &places, err);
+    else
+        r = unlock_client_find(what->folder, what->identity, places.paths[0], err);
+    if (r != ERROR_NONE)
+        return r;
+    places.n = what->folder == NULL ? places.n : 1;
+    if (places.n == 0 && what->pin_source != NULL)
+        return error_set(err, ERROR_TOKEN, "no keyholder of \"%s\" listens for a PIN (see tokentls status)",
+                         what->identity);
+    if (places.n > 0)
+        r = check(what, &places, ret_given, err);
+    return *ret_given ? give(what, &places, err) : r;
 }
