@@ -2,7 +2,7 @@
 
 #include "daemon/blueprint.h"
 #include "daemon/config_json.h"
-#include "daemon/network.h"
+#include "daemon/files.h"
 
 #include <stdio.h>
 
@@ -49,7 +49,7 @@ int check_run(const struct program *program, const char *file, bool json)
     const char *text;
 
     if (r == ERROR_NONE)
-        network_check_files(program, plan->settings, &errors);
+        files_check(program, plan->settings, &errors);
     text = r != ERROR_NONE && errors.n == 0 ? err.text : NULL;
     if (json) {
         print_json(plan, &errors, text);

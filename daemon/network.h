@@ -10,10 +10,4 @@
 /* Run until the supervisor has it drained or is gone. Returns the exit status. */
 MUST_USE int network_run(const struct program *program);
 
-/*
- * What the supervisor's --check does beyond reading the text: load trust, CRLs, certificates and keys as a worker
- * would, one service after the other. Every problem goes to `errors` with the line of its service.
- */
-void network_check_files(const struct program *program, const struct settings *settings, struct config_errors *errors);
-
 #endif
