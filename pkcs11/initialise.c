@@ -164,13 +164,18 @@ static bool is_equal(const struct secret *a, const struct secret *b)
 static result read_pin(struct initialisation *work, struct pin_source *source, const char *what, struct secret **ret,
                        struct error *err)
 {
-    struct pin_prompt prompt = {.token = work->request->label, .identity = what};
+    char label[4 * LABEL_BYTES + 1];
+    /* a prompt has one line that is shown everywhere: that for what happened before */
+    struct pin_prompt prompt = {
+        .token = text_escape(work->request->label, strlen(work->request->label), label, sizeof(label)), .error = what};
+    char again_text[64];
     struct secret *pin = NULL, *again = NULL;
     result r = pin_source_get(source, &prompt, &pin, err);
 
     if (r == ERROR_NONE && pin_source_is_interactive(source)) {
         pin_source_forget(source); /* or it would not be asked for again */
-        prompt.error = "once more";
+        (void)snprintf(again_text, sizeof(again_text), "%s, once more", what);
+        prompt.error = again_text;
         r = pin_source_get(source, &prompt, &again, err);
         if (r == ERROR_NONE && !is_equal(pin, again))
             r = error_set(err, ERROR_PIN, "the two entries of the %s differ: nothing was done", what);

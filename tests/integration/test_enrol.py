@@ -7,6 +7,7 @@ import re
 
 from harness import EchoServer, check, main, scenario
 from harness.blank import Blank, issue, openssl
+from harness.terminal import Terminal
 
 ALGORITHMS = {"rsa2048": "2048 bit", "rsa3072": "3072 bit", "rsa4096": "4096 bit", "p256": "P-256", "p384": "P-384",
               "p521": "P-521", "ed25519": "ED25519"}
@@ -207,6 +208,65 @@ def renewal_keeps_the_old_key_and_its_names(t):
     check({key["label"] for key in blank.listing()["keys"]} == {"client", "client-2", "client-3", "chosen"}, "keys")
     blank.run("enroll", "--renew", "pkcs11:token=new;object=chosen", "--pin-source", f"file:{blank.pin}", "--csr", path,
               expected=3, says="--renew: .*certificate")
+
+
+def on_terminal(t, blank, *words):
+    return Terminal(t, [t.program("tokentls"), words[0], "--module", blank.module, *words[1:]], blank.environment)
+
+
+@scenario
+def a_person_makes_up_pins_and_types_each_twice(t):
+    blank = Blank(t)
+    words = ["init-token", "--label", "new", "--so-pin-source", "ask", "--pin-source", "ask"]
+    so_pin, pin = blank.so_pin.read_text(), blank.pin.read_text()
+    for second, status in (("99999999\n", 4), (pin, 0)):
+        terminal = on_terminal(t, blank, *words)
+        for name, typed in (("SO PIN", so_pin), ("SO PIN", so_pin), ("user PIN", pin), ("user PIN", second)):
+            terminal.expect(name)
+            terminal.expect(": ")
+            terminal.type(typed)
+        check(terminal.end() == status, f"not status {status}: {terminal.text()}")
+        check(so_pin.strip() not in terminal.text() and pin.strip() not in terminal.text(), "a PIN was echoed")
+        check(status == 0 or "the two entries of the user PIN differ: nothing was done" in terminal.text(), terminal.text())
+    blank.enrol()
+
+
+def enrol_on_terminal(t, blank):
+    """Enrol with the PIN typed; waits until the slow token is at work."""
+    terminal = on_terminal(t, blank, "enroll", "--token", "pkcs11:token=new", "--algorithm", "p256", "--label", "key", "--subject",
+                           "CN=key", "--csr", blank.folder / "key.csr")
+    terminal.expect("PIN")
+    terminal.expect(": ")
+    terminal.type(blank.pin.read_text())
+    blank.faults.wait_for("C_GenerateKeyPair", 1)
+    return terminal
+
+
+@scenario
+def a_person_is_asked_and_sees_that_a_slow_token_works(t):
+    blank = Blank(t, faulty=True)
+    blank.initialise()
+    blank.faults.set("generate__slow 2500")
+    terminal = enrol_on_terminal(t, blank)
+    terminal.expect("tokentls enroll: making the key pair: 1 s")
+    terminal.expect("request ")
+    check(terminal.end() == 0, terminal.text())
+    check(blank.pin.read_text().strip() not in terminal.text(), "the PIN was echoed")
+    openssl("req", "-in", blank.folder / "key.csr", "-noout", "-verify")
+
+
+@scenario
+def ctrl_c_undoes_what_is_half_done(t):
+    blank = Blank(t, faulty=True)
+    blank.initialise()
+    blank.faults.set("generate__slow 1500")
+    terminal = enrol_on_terminal(t, blank)
+    terminal.type("\x03")
+    status = terminal.end()
+    check(status not in (0, -2) and "interrupted; the new key pair was removed again" in terminal.text(),
+          f"status {status}: {terminal.text()}")
+    blank.faults.clear()
+    check(not blank.listing()["keys"] and not (blank.folder / "key.csr").exists(), str(blank.listing()["keys"]))
 
 
 if __name__ == "__main__":

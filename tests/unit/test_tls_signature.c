@@ -6,6 +6,7 @@
 
 #include <openssl/async.h>
 #include <openssl/core_names.h>
+#include <openssl/rsa.h>
 
 struct scene {
     struct world *w;
@@ -400,6 +401,78 @@ static void other_keys_do_not_match(void **state)
     ERR_clear_error();
 }
 
+static size_t algorithm_id(EVP_PKEY *key, OSSL_LIB_CTX *libctx, const struct asked *asked, uint8_t *out, size_t size)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    EVP_PKEY_CTX *parameters = NULL;
+    OSSL_PARAM params[] = {OSSL_PARAM_octet_string(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, out, size), OSSL_PARAM_END};
+
+    assert_int_equal(EVP_DigestSignInit_ex(context, &parameters, asked->hash, libctx, NULL, key, NULL), 1);
+    if (asked->padding != NULL) {
+        assert_int_equal(EVP_PKEY_CTX_set_rsa_padding(parameters, RSA_PKCS1_PSS_PADDING), 1);
+        assert_int_equal(EVP_PKEY_CTX_set_rsa_pss_saltlen(parameters, RSA_PSS_SALTLEN_DIGEST), 1);
+    }
+    assert_int_equal(EVP_PKEY_CTX_get_params(parameters, params), 1);
+    EVP_MD_CTX_free(context);
+    return params[0].return_size;
+}
+
+/* What stands in a certificate request beside the signature: the same as with a key of OpenSSL's own. */
+static void algorithm_identifiers_are_those_of_openssl(void **state)
+{
+    static const struct {
+        enum kind kind;
+        struct asked asked;
+    } cases[] = {
+        {RSA2048, {.hash = "SHA256"}},
+        {RSA2048, {.hash = "SHA256", .padding = "pss"}},
+        {RSA2048, {.hash = "SHA384", .padding = "pss"}},
+        {RSA2048, {.hash = "SHA512", .padding = "pss"}},
+        {P256, {.hash = "SHA256"}},
+        {P521, {.hash = "SHA512"}},
+        {ED25519, {.hash = NULL}},
+    };
+    struct scene *scene = *state;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        EVP_PKEY *own = make_key(cases[i].kind);
+        uint8_t ours[128], theirs[128];
+        size_t length, expected = algorithm_id(own, NULL, &cases[i].asked, theirs, sizeof(theirs));
+
+        use_key(scene, cases[i].kind);
+        length = algorithm_id(scene->wrapped, libctx_get(scene->w->libctx), &cases[i].asked, ours, sizeof(ours));
+        assert_int_equal(length, expected);
+        assert_memory_equal(ours, theirs, length);
+    }
+}
+
+static bool waited(void *arg)
+{
+    struct scene *scene = arg;
+
+    scene->resumed = true;
+    return false;
+}
+
+/* An owner without jobs is asked to wait; one who gives up gets no signature and a reason. */
+static void an_owner_who_waits_needs_no_job(void **state)
+{
+    struct scene *scene = *state;
+    const struct asked asked = {.hash = "SHA256"};
+    struct signer *before;
+
+    use_key(scene, P256);
+    scene->signer.wait = waited;
+    before = signer_switch(&scene->signer);
+    sign_now(scene, &asked);
+    (void)signer_switch(before);
+    assert_true(scene->resumed);
+    assert_int_not_equal(sign_result, 1);
+    assert_int_equal(scene->signer.error.category, ERROR_INTERNAL);
+    assert_non_null(strstr(scene->signer.error.text, "wait"));
+    ERR_clear_error();
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -414,6 +487,8 @@ int main(void)
         TEST(keys_of_other_kinds_are_refused),
         TEST(export_gives_the_public_half),
         TEST(other_keys_do_not_match),
+        TEST(algorithm_identifiers_are_those_of_openssl),
+        TEST(an_owner_who_waits_needs_no_job),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
