@@ -61,6 +61,8 @@ static result watch_service(struct running *running, size_t index, struct error 
 
     if (r == ERROR_NONE)
         r = confinement_paths_add(&paths, service->trust, err);
+    if (r == ERROR_NONE)
+        r = confinement_paths_add(&paths, service->pinned, err);
     for (size_t i = 0; i < paths.n && r == ERROR_NONE; i++)
         r = file_watch_add(running->files, OTHER_FILE, paths.items[i], false, err);
     for (size_t i = 0; i < service->crls.n && r == ERROR_NONE; i++)

@@ -105,6 +105,15 @@ def pinned_clients(t):
         mark = gateway.mark()
         check(not present(certificate, key), f"{name} was let in")
         gateway.wait_line(reason, after=mark)
+    # another list of partners is taken over without a restart
+    mark = gateway.mark()
+    t.file("new.pem", (t.folder / "other.pem").read_text()).rename(pinned)
+    gateway.wait_line(r" reloaded\b", after=mark)
+    address = ("127.0.0.1", int(gateway.wait_line(r"listening gateway=front address=127.0.0.1:(\d+)", after=mark).group(1)))
+    check(present(other, t.folder / "other.key"), "the newly pinned client was refused: " + gateway.tail())
+    mark = gateway.mark()
+    check(not present(good, t.folder / "good.key"), "a client that is pinned no more was let in")
+    gateway.wait_line("CN=good.*pin: it is not one of", after=mark)
 
 
 @scenario
