@@ -24,7 +24,7 @@ def present(pki, address, name):
 
 
 def front(t, pki, echo, name="front", **options):
-    values = {"certificate": str(pki.path("server-chain.pem")), "key": str(pki.path("leaf.key")),
+    values = {"ocsp_timeout": "60s", "handshake_timeout": "90s", "certificate": str(pki.path("server-chain.pem")), "key": str(pki.path("leaf.key")),
               "client_trust": str(pki.path("root.pem")), "client_crl": None, "revocation": None}
     return t.front(name, echo.text, **{**values, **options})
 
