@@ -121,7 +121,8 @@ static void take_reports(struct holder *holder)
     struct keyholder_event event;
 
     while (keyholder_next_event(&holder->process, &event)) {
-        if (event.kind == KEYHOLDER_EVENT_DONE)
+        if (event.kind == KEYHOLDER_EVENT_DONE || event.kind == KEYHOLDER_EVENT_WAITING ||
+            event.kind == KEYHOLDER_EVENT_GIVEN)
             continue;
         if (event.kind == KEYHOLDER_EVENT_STATE) {
             holder->last_report = (struct error)ERROR_INIT;

@@ -147,7 +147,8 @@ static void remember_refusal(struct token *token, struct error *err)
 static result get_pin(struct attempt *attempt, struct error *err)
 {
     struct token *token = attempt->token;
-    const char *last = guard_record(attempt->guard) == GUARD_FAILED ? guard_reason(attempt->guard) : NULL;
+    const char *reason = guard_reason(attempt->guard); /* also of a record that a person has cleared meanwhile */
+    const char *last = reason[0] == '\0' || guard_record(attempt->guard) == GUARD_DAMAGED ? NULL : reason;
     struct pin_prompt prompt = {.token = attempt->label,
                                 .identity = token->identities,
                                 .error = last,
