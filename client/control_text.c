@@ -1,5 +1,6 @@
 #include "client/control_text.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #define COLUMN 14 /* where values begin */
@@ -220,6 +221,38 @@ static void print_service_table(const cJSON *answer, FILE *out)
     }
 }
 
+static void print_crl(const cJSON *crl, const char *service, FILE *out)
+{
+    const cJSON *entries = cJSON_GetObjectItemCaseSensitive(crl, "entries");
+    const cJSON *age = cJSON_GetObjectItemCaseSensitive(crl, "age_s");
+    const char *until = text_of(crl, "next_update");
+    double seconds = cJSON_IsNumber(age) ? age->valuedouble : 0;
+    char name[CELL_BYTES], issuer[CELL_BYTES], when[CELL_BYTES], source[CELL_BYTES];
+
+    (void)fprintf(out, "  %s: %s%s, %.1f h old, next update %s, %.0f entries, from %s\n", shown(service, name),
+                  shown(text_of(crl, "issuer"), issuer),
+                  cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(crl, "delta")) ? " (delta)" : "", seconds / 3600,
+                  until == NULL ? "unknown" : shown(until, when), cJSON_IsNumber(entries) ? entries->valuedouble : 0,
+                  shown(text_of(crl, "source"), source));
+}
+
+static void print_crls(const cJSON *answer, FILE *out)
+{
+    const cJSON *service, *crl;
+    bool any = false;
+
+    cJSON_ArrayForEach(service, cJSON_GetObjectItemCaseSensitive(answer, "services"))
+    {
+        cJSON_ArrayForEach(crl, cJSON_GetObjectItemCaseSensitive(service, "crls"))
+        {
+            if (!any)
+                (void)fputs("\ncrls\n", out);
+            any = true;
+            print_crl(crl, text_of(service, "name"), out);
+        }
+    }
+}
+
 void control_text_status(const cJSON *answer, FILE *out)
 {
     line(out, "program", text_of(answer, "program"));
@@ -230,6 +263,7 @@ void control_text_status(const cJSON *answer, FILE *out)
     line_number(out, "generation", cJSON_GetObjectItemCaseSensitive(answer, "generation"));
     print_service_table(answer, out);
     print_identity_table(answer, out);
+    print_crls(answer, out);
     (void)fputs("\nkeyholders\n", out);
     print_keyholders(answer, out);
 }

@@ -205,6 +205,33 @@ static void add_keyholders(const struct commands_view *view, cJSON *list)
     }
 }
 
+static void add_crls(cJSON *object, const struct meters *meters)
+{
+    struct meters_crls *crls = malloc(sizeof(*crls));
+    cJSON *list = cJSON_AddArrayToObject(object, "crls");
+
+    if (crls == NULL)
+        return;
+    meters_read_crls(meters, crls);
+    for (size_t i = 0; i < crls->n; i++) {
+        const struct meters_crl *crl = &crls->items[i];
+        cJSON *row = cJSON_CreateObject();
+
+        (void)cJSON_AddStringToObject(row, "issuer", crl->issuer);
+        add_text_or_null(row, "number", crl->number);
+        add_time(row, "this_update", crl->this_update);
+        add_time(row, "next_update", crl->next_update);
+        (void)cJSON_AddNumberToObject(row, "age_s", (double)((int64_t)time(NULL) - crl->this_update));
+        (void)cJSON_AddNumberToObject(row, "entries", (double)crl->entries);
+        (void)cJSON_AddBoolToObject(row, "delta", crl->delta);
+        (void)cJSON_AddBoolToObject(row, "checked", crl->checked);
+        (void)cJSON_AddStringToObject(row, "source", crl->source);
+        (void)cJSON_AddItemToArray(list, row);
+    }
+    (void)cJSON_AddNumberToObject(object, "crls_total", (double)crls->total);
+    free(crls);
+}
+
 static void add_services(const struct commands_view *view, cJSON *list)
 {
     const struct settings *settings = view->plan->settings;
@@ -227,6 +254,8 @@ static void add_services(const struct commands_view *view, cJSON *list)
         }
         if (view->meters != NULL)
             add_traffic(object, view->meters->services[i]);
+        if (view->meters != NULL)
+            add_crls(object, view->meters->services[i]);
         (void)cJSON_AddItemToArray(list, object);
     }
 }

@@ -187,6 +187,15 @@ struct crl_snapshot *crls_first(const struct crls *crls, size_t service)
     return crls->first[service];
 }
 
+size_t crls_rows(const struct crls *crls, size_t service, struct crl_store_row *out, size_t max)
+{
+    size_t n = crls->stores[service] == NULL ? 0 : crl_store_count(crls->stores[service]);
+
+    for (size_t i = 0; i < n && i < max; i++)
+        crl_store_row(crls->stores[service], i, &out[i]);
+    return n;
+}
+
 static void job_free(struct job *job)
 {
     if (job == NULL)

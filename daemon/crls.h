@@ -80,6 +80,12 @@ MUST_USE result crls_load(struct crls *crls, struct error *err);
 /* The snapshot of a service as crls_load() has made it; borrowed; NULL: the service has no source of CRLs. */
 struct crl_snapshot *crls_first(const struct crls *crls, size_t service);
 
+/*
+ * The rows of a service as crls_load() and crls_take_cached() have left it, `max` at the most; returns how many there
+ * are in all. Before anything else is offered.
+ */
+size_t crls_rows(const struct crls *crls, size_t service, struct crl_store_row *out, size_t max);
+
 /* Have a file decoded that has changed: `fd` is read to its end and stays the caller's. Problems are logged. */
 void crls_take_file(struct crls *crls, size_t service, const char *path, int fd);
 

@@ -33,6 +33,8 @@ struct shared {
     struct shared_mechanism mechanisms[METERS_MECHANISMS_MAX];
     atomic_uint_fast64_t not_signed;
     struct shared_histogram sign;
+    atomic_uint crls_turn; /* odd while the CRLs are being written */
+    struct meters_crls crls;
     atomic_int state; /* + 1, so that zeroed memory says that nothing was heard */
     atomic_int_fast64_t not_after;
 };
@@ -113,6 +115,8 @@ struct meters *meters_open(int fd, struct error *err)
     /* Who wrote a text when its process was killed does not go on writing. */
     if (meters != NULL && (atomic_load(&meters->shared->failure_turn) & 1U) != 0)
         atomic_fetch_add(&meters->shared->failure_turn, 1);
+    if (meters != NULL && (atomic_load(&meters->shared->crls_turn) & 1U) != 0)
+        atomic_fetch_add(&meters->shared->crls_turn, 1);
     return meters;
 }
 
@@ -274,7 +278,7 @@ static void read_histogram(const struct shared_histogram *from, struct histogram
 /* Text that another process may be writing, or have filled with anything. */
 static void read_text(const char *from, size_t size, char *to)
 {
-    memcpy(to, from, size);
+    memmove(to, from, size);
     to[size - 1] = '\0';
     for (char *at = to; *at != '\0'; at++) {
         if ((unsigned char)*at < 0x20 || (unsigned char)*at >= 0x7f)
@@ -330,4 +334,39 @@ void meters_read(const struct meters *meters, struct meters_reading *ret)
 int meters_state(const struct meters *meters)
 {
     return meters == NULL ? -1 : atomic_load(&meters->shared->state) - 1;
+}
+
+/* Two generations may have news at the same time; what they say is the same. */
+void meters_crls(struct meters *meters, const struct meters_crls *crls)
+{
+    unsigned turn;
+
+    if (meters == NULL)
+        return;
+    turn = atomic_load(&meters->shared->crls_turn);
+    if ((turn & 1U) != 0 || !atomic_compare_exchange_strong(&meters->shared->crls_turn, &turn, turn + 1))
+        return;
+    memcpy(&meters->shared->crls, crls, sizeof(*crls));
+    atomic_fetch_add(&meters->shared->crls_turn, 1);
+}
+
+void meters_read_crls(const struct meters *meters, struct meters_crls *ret)
+{
+    ret->n = ret->total = 0;
+    for (int attempt = 0; meters != NULL && attempt < 3; attempt++) {
+        unsigned turn = atomic_load(&meters->shared->crls_turn);
+
+        memcpy(ret, &meters->shared->crls, sizeof(*ret));
+        if ((turn & 1U) == 0 && atomic_load(&meters->shared->crls_turn) == turn)
+            break;
+    }
+    if (ret->n > METERS_CRLS_MAX)
+        ret->n = METERS_CRLS_MAX;
+    for (size_t i = 0; i < ret->n; i++) {
+        struct meters_crl *crl = &ret->items[i];
+
+        read_text(crl->source, sizeof(crl->source), crl->source);
+        read_text(crl->issuer, sizeof(crl->issuer), crl->issuer);
+        read_text(crl->number, sizeof(crl->number), crl->number);
+    }
 }

@@ -74,6 +74,25 @@ struct meters_reading {
     uint64_t refused[METERS_CHECKS_MAX]; /* by check, as meters_check() names them */
 };
 
+/* CRLs of one service that are shown. */
+#define METERS_CRLS_MAX 32
+
+struct meters_crl {
+    char source[160], issuer[160], number[44]; /* printable; cut when longer */
+    int64_t this_update, next_update;          /* UNIX seconds; 0: none */
+    uint64_t entries;
+    bool delta, checked; /* checked: its issuer is at hand and has signed it */
+};
+
+struct meters_crls {
+    struct meters_crl items[METERS_CRLS_MAX];
+    size_t n, total; /* total: with those that are not shown */
+};
+
+/* The CRLs that a service uses now. */
+void meters_crls(struct meters *meters, const struct meters_crls *crls);
+void meters_read_crls(const struct meters *meters, struct meters_crls *ret);
+
 /* NULL meters read as zero. */
 void meters_read(const struct meters *meters, struct meters_reading *ret);
 int meters_state(const struct meters *meters); /* the state alone */

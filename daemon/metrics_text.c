@@ -148,6 +148,39 @@ static void tolerated(struct page *page)
     }
 }
 
+/* `until`: nextUpdate, else the number of entries. */
+static void put_crls(struct page *page, const struct meters_crls *crls, size_t service, bool until)
+{
+    char name[LABEL_MAX_BYTES], issuer[LABEL_MAX_BYTES], source[LABEL_MAX_BYTES];
+
+    service_label(page, service, name);
+    for (size_t i = 0; i < crls->n; i++) {
+        const struct meters_crl *crl = &crls->items[i];
+
+        put(page, "tokentls_%s{%s=\"%s\",issuer=\"%s\",source=\"%s\",delta=\"%s\"} %" PRIu64 "\n",
+            until ? "crl_next_update_timestamp_seconds" : "crl_entries", page->kind, name, label(crl->issuer, issuer),
+            label(crl->source, source), crl->delta ? "true" : "false",
+            until ? (uint64_t)crl->next_update : crl->entries);
+    }
+}
+
+static void crls(struct page *page)
+{
+    struct meters_crls *now = malloc(sizeof(*now));
+
+    head(page, "crl_next_update_timestamp_seconds", "gauge", "When a newer CRL is due; 0: it does not say.");
+    for (size_t i = 0; now != NULL && i < page->shared->settings->n_services; i++) {
+        meters_read_crls(page->shared->services[i].meters, now);
+        put_crls(page, now, i, true);
+    }
+    head(page, "crl_entries", "gauge", "Certificates that the CRL revokes.");
+    for (size_t i = 0; now != NULL && i < page->shared->settings->n_services; i++) {
+        meters_read_crls(page->shared->services[i].meters, now);
+        put_crls(page, now, i, false);
+    }
+    free(now);
+}
+
 static void signatures(struct page *page)
 {
     char name[LABEL_MAX_BYTES], mechanism[LABEL_MAX_BYTES], labels[LINE_MAX_BYTES];
@@ -224,6 +257,7 @@ result metrics_text_page(const struct worker_shared *shared, struct buffer *out,
         handshakes(&page);
         verifications(&page);
         tolerated(&page);
+        crls(&page);
         signatures(&page);
         tokens(&page);
     }

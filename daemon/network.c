@@ -7,6 +7,7 @@
 #include "daemon/config_text.h"
 #include "daemon/crl_cache.h"
 #include "daemon/crl_fetch.h"
+#include "daemon/crl_meters.h"
 #include "daemon/crls.h"
 #include "daemon/meters.h"
 #include "daemon/metrics.h"
@@ -239,11 +240,21 @@ static result confine(const struct network *network, struct error *err)
     return r;
 }
 
+static void show_first_crls(const struct network *network)
+{
+    struct crl_store_row *rows = calloc(METERS_CRLS_MAX, sizeof(*rows));
+
+    for (size_t i = 0; rows != NULL && i < network->settings->n_services; i++)
+        crl_meters_show(network->shared.services[i].meters, rows, crls_rows(network->crls, i, rows, METERS_CRLS_MAX));
+    free(rows);
+}
+
 /* A failure to tell one worker leaves it with what it has; the others go on. */
 static void publish_crls(void *arg, struct crls_publication *publication)
 {
     struct network *network = arg;
 
+    crl_meters_show(network->shared.services[publication->service].meters, publication->rows, publication->n_crls);
     for (unsigned i = 0; i < network->n_made; i++) {
         if (worker_post_crls(network->workers[i], &publication->slots[i], NULL) != ERROR_NONE)
             log_error("a worker cannot be told of a new crl: out of memory");
@@ -315,6 +326,8 @@ static result prepare_crls(struct network *network, struct error *err)
         r = prepare_fetch(network, err);
     for (size_t i = 0; i < network->settings->n_services && r == ERROR_NONE; i++)
         network->shared.services[i].crls = crls_first(network->crls, i);
+    if (r == ERROR_NONE)
+        show_first_crls(network);
     return r;
 }
 

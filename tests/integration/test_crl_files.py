@@ -3,11 +3,12 @@
 """Changed CRL, trust and certificate files are picked up while connections go on; what is worse than what is in use is
 not taken."""
 
+import json
 import os
 import shutil
 import threading
 
-from harness import Failure, EchoServer, check, connect, exchange, host_port, main, refused, scenario
+from harness import Failure, EchoServer, block, check, connect, exchange, host_port, main, refused, scenario
 from harness.revocation import Authority, Certificate, put
 
 BIG = 200_000
@@ -16,7 +17,7 @@ BIG = 200_000
 class Place:
     """A gateway with CRLs in a folder of its own, and an agent with one tunnel per identity."""
 
-    def __init__(self, t, identities=("client",), **options):
+    def __init__(self, t, identities=("client",), more=(), **options):
         self.root, self.intermediate = Authority(t.pki, "root"), Authority(t.pki, "intermediate")
         self.folder = t.folder / "crls"
         self.folder.mkdir()
@@ -24,7 +25,7 @@ class Place:
         put(self.folder / "intermediate.crl", self.intermediate.crl(number=1))
         options.setdefault("client_crl", [str(self.folder)])
         self.echo = EchoServer(t)
-        self.gateway = t.gateway(t.front("front", self.echo.text, **options))
+        self.gateway = t.gateway(t.front("front", self.echo.text, **options), *more)
         there = host_port(self.gateway.address("front"))
         self.agent = t.agent(*(t.token.identity(name) for name in identities),
                              *(t.tunnel(name, there, identity=name) for name in identities))
@@ -163,6 +164,26 @@ def without_grace_an_expired_crl_refuses(t):
     place.change("intermediate.crl", place.intermediate.crl(number=2, since=-30, until=-1), r"crl loaded\b.*number=02")
     check(refused(place.address()), "an expired CRL counts")
     place.gateway.wait_line(r"result=refused\b.*has expired, its nextUpdate was")
+
+
+@scenario
+def status_lists_the_crls_in_use(t):
+    socket = t.folder / "control.sock"
+    place = Place(t, more=[block("control", None, {"socket": str(socket)})])
+
+    def rows():
+        done = t.run("tokentls", "status", "--socket", socket, "--json")
+        check(done.returncode == 0, f"status: {done.stderr}")
+        return {row["issuer"]: row for row in json.loads(done.stdout)["services"][0]["crls"]}
+
+    before = rows()
+    check(len(before) == 2 and all(row["entries"] == 0 for row in before.values()), f"at the start: {before}")
+    place.change("intermediate.crl", place.intermediate.crl([5, 6], number=2, since=-30), r"crl loaded\b.*number=02")
+    row = next(row for issuer, row in rows().items() if "Intermediate" in issuer)
+    check((row["number"], row["entries"], row["delta"]) == ("02", 2, False), f"after the change: {row}")
+    check(row["source"].endswith("/intermediate.crl") and row["age_s"] >= 30, f"after the change: {row}")
+    text = t.run("tokentls", "status", "--socket", socket).stdout.decode()
+    check("Demo Intermediate CA" in text and "2 entries" in text, f"as text: {text}")
 
 
 @scenario
