@@ -3,6 +3,7 @@
 #include "client/alpn_list.h"
 #include "client/command.h"
 #include "client/dial.h"
+#include "client/explain_help.h"
 #include "client/pin_choice.h"
 #include "client/pump.h"
 #include "pkcs11/terminal.h"
@@ -226,10 +227,18 @@ static int fail(struct plan *plan, const struct dial *dial, const struct error *
                                             .identity = plan->dial.holder.uri != NULL,
                                             .pin_source = plan->pin_source[0] != '\0'};
     const char *advice = explain_advice(&failure);
+    struct explain_help help;
+    bool helped;
     int status = command_fail("connect", err);
 
-    if (advice != NULL)
+    helped = failure.x509_error == 0 && explain_help_find(err, &help);
+    if (advice != NULL && !(helped && err->category == ERROR_TOKEN))
         explain_line(&plan->explain, "what to do", "%s", advice);
+    if (helped) {
+        explain_line(&plan->explain, "what to do", "it means: %s", help.words);
+        explain_line(&plan->explain, "what to do", "likely: %s", help.cause);
+        explain_line(&plan->explain, "what to do", "try: %s", help.next);
+    }
     return status;
 }
 
