@@ -232,6 +232,20 @@ result session_checkout(struct session_pool *pool, unsigned wait_ms, struct sess
     return rv_error(err, ERROR_TOKEN, rv, "C_OpenSession");
 }
 
+/*
+ * Closing the last session of a token logs out (PKCS#11 v3.0 5.6): before that, another one keeps the login, so that a
+ * signature that fails costs no PIN. With the mutex held.
+ */
+static void keep_login(struct session_pool *pool)
+{
+    CK_SESSION_HANDLE other;
+
+    if (!pool->logged_in || pool->busy + pool->n_idle > 0 || pool->limit < 2)
+        return;
+    if (open_session(pool, &other) == CKR_OK)
+        pool->idle[pool->n_idle++] = other;
+}
+
 void session_checkin(struct session_pool *pool, const struct session *session, bool reusable)
 {
     (void)pthread_mutex_lock(&pool->mutex);
@@ -239,11 +253,12 @@ void session_checkin(struct session_pool *pool, const struct session *session, b
         pool->stale--;
     } else {
         pool->busy--;
-        if (reusable && pool->n_idle < SESSION_MAX)
+        if (reusable && pool->n_idle < SESSION_MAX) {
             pool->idle[pool->n_idle++] = session->handle;
-        else
+        } else {
+            keep_login(pool);
             (void)MODULE_CALL(pool->module, C_CloseSession, session->handle);
-        /* Closing the last session of a token logs out (PKCS#11 v3.0 5.6). */
+        }
         if (pool->busy + pool->n_idle == 0) {
             pool->generation++;
             pool->logged_in = false;
