@@ -120,7 +120,8 @@ class Lottery:
         return pack.pop()
 
     def some(self, names):
-        return [f"{self.card(names)} times={self.random.randint(1, 3)}" for _ in range(2)]
+        chosen = sorted({self.card(names) for _ in range(2)})
+        return [f"{name} times={self.random.randint(1, 3)}" for name in chosen]
 
     def answer(self, _label, faults):
         faults.set(*self.some(ANSWERS))

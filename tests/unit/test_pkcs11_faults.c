@@ -160,7 +160,7 @@ static void recovered(void **state)
     token_key_free(key);
 }
 
-/* Each of these is an answer and not a loss: one C_Sign, one error that names it. */
+/* Each of these is an answer and not a loss: one C_Sign, one error that names it, and no login more. */
 static void reported(void **state)
 {
     static const struct {
@@ -185,7 +185,8 @@ static void reported(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        uint64_t hits = counted(cases[i].fault);
+        uint64_t hits = counted(cases[i].fault), logins_before = counted("C_Login");
+        bool is_loss = strcmp(cases[i].fault, "sign__hsm_restart") == 0;
 
         (void)snprintf(text, sizeof(text), "%s\n", cases[i].fault);
         faults(text);
@@ -195,6 +196,7 @@ static void reported(void **state)
         assert_int_equal(counted(cases[i].fault), hits + 1);
         faults("");
         assert_int_equal(sign(key, &err), ERROR_NONE);
+        assert_int_equal(counted("C_Login") - logins_before, is_loss ? 1 : 0);
     }
     faults("sign__der_ecdsa\n");
     assert_int_equal(sign(key, &err), ERROR_NONE);
