@@ -134,6 +134,22 @@ static result check_attributes(const char *text, bool allow_pin_value, struct er
     return ERROR_NONE;
 }
 
+/* An empty field of a URI means any value, and stays empty. */
+static void pad(CK_UTF8CHAR *field, size_t size)
+{
+    while (field[0] != '\0' && field[size - 1] == '\0')
+        field[--size] = ' ';
+}
+
+/* Texts are padded with blanks (PKCS#11 v3.0 3.2), by tpm2-pkcs11 with NULs. */
+static void pad_token_info(CK_TOKEN_INFO *info)
+{
+    pad(info->label, sizeof(info->label));
+    pad(info->manufacturerID, sizeof(info->manufacturerID));
+    pad(info->model, sizeof(info->model));
+    pad(info->serialNumber, sizeof(info->serialNumber));
+}
+
 static result parse(const char *text, bool allow_pin_value, struct uri *uri, struct error *err)
 {
     result r = check_attributes(text, allow_pin_value, err);
@@ -146,6 +162,7 @@ static result parse(const char *text, bool allow_pin_value, struct uri *uri, str
         return error_set(err, ERROR_CONFIG, "%s", p11_kit_uri_message(code));
     if (p11_kit_uri_any_unrecognized(uri->p11))
         return error_set(err, ERROR_CONFIG, "an attribute has a value that is not understood (type, slot-id?)");
+    pad_token_info(p11_kit_uri_get_token_info(uri->p11));
     return ERROR_NONE;
 }
 
@@ -227,7 +244,10 @@ bool uri_match_slot(const struct uri *uri, CK_SLOT_ID slot, const CK_SLOT_INFO *
 
 bool uri_match_token(const struct uri *uri, const CK_TOKEN_INFO *info)
 {
-    return p11_kit_uri_match_token_info(uri->p11, info) == 1;
+    CK_TOKEN_INFO padded = *info;
+
+    pad_token_info(&padded);
+    return p11_kit_uri_match_token_info(uri->p11, &padded) == 1;
 }
 
 const CK_ATTRIBUTE *uri_attribute(const struct uri *uri, CK_ATTRIBUTE_TYPE type)
@@ -253,6 +273,7 @@ char *uri_format(const struct uri_object *object)
     if (p11 == NULL)
         return NULL;
     *p11_kit_uri_get_token_info(p11) = *object->token;
+    pad_token_info(p11_kit_uri_get_token_info(p11));
     if (!is_token &&
         !(set(p11, CKA_CLASS, &object->class, sizeof(object->class)) &&
           set(p11, CKA_LABEL, object->label, object->label_length) && set(p11, CKA_ID, object->id, object->id_length)))

@@ -164,11 +164,40 @@ static void result_names(void **state)
     assert_false(rv_is_loss(CKR_DEVICE_ERROR) || rv_is_loss(CKR_PIN_INCORRECT) || rv_is_loss(CKR_OK));
 }
 
+/* tpm2-pkcs11 pads with NULs: URIs are those of blanks, and those that were written down with NULs still fit. */
+static void padded_with_nuls(void **state)
+{
+    static const char *const texts[] = {"pkcs11:model=TPM", "pkcs11:model=TPM%00%00%00%00%00%00%00%00%00%00%00%00%00",
+                                        "pkcs11:model=TPM;serial=0007"};
+    CK_TOKEN_INFO info = sample();
+    struct uri_object token = {.token = &info, .class = (CK_OBJECT_CLASS)-1};
+    char *text;
+
+    (void)state;
+    memset(info.model, 0, sizeof(info.model));
+    memcpy(info.model, "TPM", 3);
+    memset(info.manufacturerID, 0, sizeof(info.manufacturerID));
+    text = uri_format(&token);
+    assert_string_equal(text, "pkcs11:model=TPM;serial=0007;token=The%20token%3B%201");
+    free(text);
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct uri *uri = parse(texts[i]);
+
+        assert_true(uri_match_token(uri, &info));
+        info.model[3] = '2';
+        assert_false(uri_match_token(uri, &info));
+        info.model[3] = '\0';
+        uri_free(uri);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_forms), cmocka_unit_test(query_attributes), cmocka_unit_test(bad_forms),
-        cmocka_unit_test(pin_value),  cmocka_unit_test(result_names),     cmocka_unit_test(complete_and_round_trip),
+        cmocka_unit_test(good_forms),       cmocka_unit_test(query_attributes),
+        cmocka_unit_test(bad_forms),        cmocka_unit_test(pin_value),
+        cmocka_unit_test(result_names),     cmocka_unit_test(complete_and_round_trip),
+        cmocka_unit_test(padded_with_nuls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
