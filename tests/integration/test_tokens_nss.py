@@ -1,5 +1,4 @@
 #!/usr/bin/env python3
-# labels: release
 # timeout: 240
 """NSS softokn: its keys in every client authentication it can do, through a small forwarding module and through p11-kit."""
 

@@ -1,5 +1,4 @@
 #!/usr/bin/env python3
-# labels: release
 # timeout: 240
 """openCryptoki's software token: its keys in every client authentication it can do. The test runs in mount and IPC
 namespaces of its own, so it neither sees nor changes an openCryptoki of the system."""

@@ -1,5 +1,4 @@
 #!/usr/bin/env python3
-# labels: release
 # timeout: 240
 """OpenSC on a virtual PIV card: both of its keys in every client authentication; what a wrong PIN costs on the card's own
 counter; a card that is pulled, a card that is slow, and the slot that wants its PIN before each signature."""
