@@ -9,7 +9,6 @@
 #include "gateway/proxy_header.h"
 #include "gateway/responders.h"
 
-#include <limits.h>
 #include <stdlib.h>
 
 struct service {
@@ -28,12 +27,11 @@ struct client {
 result forward_add_paths(const struct settings_service *settings, struct confinement_paths *paths, struct error *err)
 {
     const struct gateway_config_gateway *gateway = (const struct gateway_config_gateway *)settings;
-    char folder[PATH_MAX];
     result r = confinement_paths_add(paths, gateway->certificate, err);
 
     if (r == ERROR_NONE)
         r = confinement_paths_add(paths, gateway->key, err);
-    return r == ERROR_NONE ? confinement_paths_add(paths, responders_folder(gateway->staple_file, folder), err) : r;
+    return r == ERROR_NONE ? confinement_paths_add(paths, gateway->staple_file, err) : r;
 }
 
 static const char *const http_alpn[] = {"http/1.1", NULL};

@@ -1,9 +1,7 @@
 #include "gateway/gateway_config.h"
 
 #include "base/text.h"
-#include "gateway/responders.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -350,9 +348,7 @@ void gateway_config_check(const struct config *config, struct config_errors *err
     for (size_t i = 0; i < ret->n_services; i++) {
         struct gateway_config_gateway *gateway = (struct gateway_config_gateway *)ret->services[i];
         const struct config_section *section = gateway->service.section;
-        char folder[PATH_MAX];
-        const char *const files[] = {gateway->certificate, gateway->key, gateway->service.pinned,
-                                     responders_folder(gateway->staple_file, folder)};
+        const char *const files[] = {gateway->certificate, gateway->key, gateway->service.pinned, gateway->staple_file};
 
         check_own_key(gateway, errors);
         check_client_auth(gateway, errors);

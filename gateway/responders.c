@@ -7,10 +7,7 @@
 #include "tls/inquiry.h"
 #include "tls/stapler.h"
 
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 struct responders {
@@ -89,7 +86,7 @@ static result open_stapler(struct responders *responders, struct worker *worker,
     if (!settings->staple && settings->staple_file == NULL)
         return ERROR_NONE;
     responders->stapler = stapler_new(&config, err);
-    return responders->stapler == NULL ? ERROR_INTERNAL : ERROR_NONE;
+    return responders->stapler == NULL ? err->category : ERROR_NONE;
 }
 
 result responders_new(struct worker *worker, const struct gateway_config_gateway *settings, struct responders **ret,
@@ -130,16 +127,4 @@ void responders_free(struct responders *responders)
     stapler_free(responders->stapler);
     inquiry_free(responders->inquiry);
     free(responders);
-}
-
-const char *responders_folder(const char *staple_file, char *folder)
-{
-    const char *slash = staple_file == NULL ? NULL : strrchr(staple_file, '/');
-
-    if (staple_file == NULL)
-        return NULL;
-    if (slash == NULL)
-        return ".";
-    (void)snprintf(folder, PATH_MAX, "%.*s", slash == staple_file ? 1 : (int)(slash - staple_file), staple_file);
-    return folder;
 }

@@ -13,7 +13,7 @@ struct gateway_config_gateway;
 struct responders;
 struct worker;
 
-/* Make what the settings ask for; *ret is the caller's. ERROR_INTERNAL. */
+/* Make what the settings ask for; *ret is the caller's. The errors of stapler_new(); err is not NULL. */
 MUST_USE result responders_new(struct worker *worker, const struct gateway_config_gateway *settings,
                                struct responders **ret, struct error *err);
 
@@ -25,11 +25,5 @@ void responders_serve(struct responders *responders, struct context *context);
 
 /* After the context. NULL is allowed. */
 void responders_free(struct responders *responders);
-
-/*
- * The folder of a staple file, in `folder` (PATH_MAX bytes): it is read again by name, because such files are replaced
- * by renaming. NULL when there is no file.
- */
-const char *responders_folder(const char *staple_file, char *folder);
 
 #endif

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 /* Waits before a responder is asked again, in ms: after a failure, and the bounds of half the answer's life. */
@@ -18,12 +17,13 @@
 #define REFRESH_MAX_MS (24ULL * 3600 * 1000)
 
 struct stapler {
-    struct stapler_config config; /* with strings of its own */
+    struct stapler_config config; /* its strings are not kept */
     struct loop_timer *timer;
     struct inquiry *inquiry; /* NULL: from a file */
     struct inquiry_wait *wait;
-    struct stat seen; /* of the file as it was read */
-    X509 *leaf;       /* the response is about this one; NULL: there is none */
+    struct file_content stored; /* the file's response */
+    X509 *judged;               /* our certificate when it was judged; NULL: not yet */
+    X509 *leaf;                 /* the response is about this one; NULL: there is none */
     uint8_t *der;
     size_t length;
     int64_t until; /* UNIX seconds: not given out later */
@@ -94,35 +94,18 @@ static bool own(struct stapler *stapler, X509 **leaf, X509 **issuer)
     return *issuer != NULL;
 }
 
-static bool has_changed(struct stapler *stapler)
-{
-    const struct stat *before = &stapler->seen;
-    struct stat now;
-    bool same;
-
-    if (stat(stapler->config.file, &now) != 0)
-        memset(&now, 0, sizeof(now));
-    same = now.st_ino != 0 && now.st_ino == before->st_ino && now.st_size == before->st_size &&
-           now.st_mtim.tv_sec == before->st_mtim.tv_sec && now.st_mtim.tv_nsec == before->st_mtim.tv_nsec;
-    stapler->seen = now;
-    return !same;
-}
-
+/* The file's response is judged once for each certificate of ours: a changed file makes a new stapler. */
 static void look_at_file(struct stapler *stapler)
 {
-    struct file_content content = {0};
-    struct error err = ERROR_INIT;
     X509 *leaf, *issuer;
 
-    loop_timer_set(stapler->timer, STAPLER_FILE_INTERVAL_MS);
-    if (!own(stapler, &leaf, &issuer) || (!has_changed(stapler) && stapler->leaf == leaf))
+    loop_timer_set(stapler->timer, STAPLER_OWN_INTERVAL_MS);
+    if (!own(stapler, &leaf, &issuer) || leaf == stapler->judged || X509_up_ref(leaf) != 1)
         return;
-    if (ocsp_file_load(stapler->config.file, &content, &err) != ERROR_NONE) {
-        report(stapler, err.text);
-        return;
-    }
-    (void)take(stapler, leaf, issuer, &(const struct chain_response){.der = content.data, .length = content.length});
-    file_content_free(&content);
+    X509_free(stapler->judged);
+    stapler->judged = leaf;
+    (void)take(stapler, leaf, issuer,
+               &(const struct chain_response){.der = stapler->stored.data, .length = stapler->stored.length});
 }
 
 static uint64_t refresh_after_ms(const struct stapler *stapler)
@@ -195,11 +178,9 @@ struct stapler *stapler_new(const struct stapler_config *config, struct error *e
         return NULL;
     }
     stapler->config = *config;
-    stapler->config.file = config->file == NULL ? NULL : strdup(config->file);
     stapler->timer = loop_timer_new(config->loop, tick, stapler, err);
-    if (stapler->timer == NULL || (config->file != NULL && stapler->config.file == NULL) ||
-        (config->file == NULL && !open_inquiry(stapler, config, err))) {
-        (void)error_set(err, ERROR_INTERNAL, "out of memory");
+    if (stapler->timer == NULL || (config->file == NULL && !open_inquiry(stapler, config, err)) ||
+        (config->file != NULL && ocsp_file_load(config->file, &stapler->stored, err) != ERROR_NONE)) {
         stapler_free(stapler);
         return NULL;
     }
@@ -215,7 +196,8 @@ void stapler_free(struct stapler *stapler)
     inquiry_free(stapler->inquiry);
     loop_timer_free(stapler->timer);
     forget(stapler);
-    free((char *)(uintptr_t)stapler->config.file);
+    X509_free(stapler->judged);
+    file_content_free(&stapler->stored);
     free(stapler);
 }
 

@@ -15,8 +15,8 @@
 struct stapler;
 struct libctx;
 
-/* Whether the file has changed is looked at after this time, in ms. */
-#define STAPLER_FILE_INTERVAL_MS 2000
+/* With a file: whether our certificate has changed is looked at after this time, in ms. */
+#define STAPLER_OWN_INTERVAL_MS 2000
 
 /*
  * Our certificate and its issuer, borrowed, which may change when a token comes or goes; false while unknown. The
@@ -38,7 +38,10 @@ struct stapler_config {
     void *arg;
 };
 
-/* Start; looks at the file or asks at once. NULL with *err set: ERROR_INTERNAL. */
+/*
+ * Start. A file is read here, once, and refused when it holds no response (ERROR_IO, ERROR_VERIFY); whether it is a
+ * good one is found on the loop. NULL with *err set, ERROR_INTERNAL too.
+ */
 MUST_USE struct stapler *stapler_new(const struct stapler_config *config, struct error *err);
 void stapler_free(struct stapler *stapler); /* NULL is allowed */
 

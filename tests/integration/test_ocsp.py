@@ -3,6 +3,7 @@
 """The gateway asks OCSP responders about its clients, and staples the answer about itself."""
 
 import os
+import re
 import ssl
 import subprocess
 import threading
@@ -188,11 +189,17 @@ def the_gateway_staples(t):
         ended = t.run("tokentls", "connect", "--trust", pki.path("root.pem"), "--revocation", "required",
                       "--server-name", "gateway.example", "127.0.0.1:%d" % gateway.address(name)[1], input=b"hello\n")
         check(ended.returncode == 0 and ended.stdout == b"hello\n", f"{name}: {ended.stderr}")
-    (folder / "new.der").write_bytes(pki.response("other"))
-    os.rename(folder / "new.der", path)
-    gateway.wait_line("ocsp: own status.*gateway=filed.*about another certificate")
-    expect_staple(pki, gateway.address("filed"), True)  # the last good one lasts two days
     check(len(responder.requests) == 1, f"{len(responder.requests)} requests")
+    for der, line, stapled in ((b"nonsense", "not reloaded: the running configuration stays.*is not one OCSP", True),
+                               (pki.response("other"), "own status.*gateway=filed.*about another certificate", False),
+                               (pki.response("server"), "own status is good.*gateway=filed", True)):
+        mark = gateway.mark()
+        (folder / "new.der").write_bytes(der)
+        os.rename(folder / "new.der", path)
+        gateway.wait_line(line, after=mark)
+        gateway.wait_line(r" (not )?reloaded\b", after=mark)
+        moved = re.findall(r"listening gateway=filed address=127.0.0.1:(\d+)", gateway.text())
+        expect_staple(pki, ("127.0.0.1", int(moved[-1])), stapled)
 
 
 @scenario

@@ -2,12 +2,8 @@
 #include "net_test.h"
 #include "ocsp_make.h"
 
-#include "tls/inquiry.h"
-#include "tls/libctx.h"
+#include "tls/inquiry.c"
 #include "tls/verify/verdict.h"
-
-#include <stdio.h>
-#include <time.h>
 
 #define HTTP_HEAD "HTTP/1.1 200 OK\r\nContent-Type: application/ocsp-response\r\nContent-Length: %zu\r\n\r\n"
 
@@ -343,6 +339,75 @@ static void requests_have_a_limit(void **state)
     END(b);
 }
 
+/* Leaf and intermediate: two questions, one end. */
+static void a_whole_path_is_asked_at_once(void **state)
+{
+    X509 *inter;
+    BENCH(b);
+
+    inter = make_leaf(b, 9);
+    say(b, V_OCSP_CERTSTATUS_GOOD, 3600); /* about the leaf: no answer for the other */
+    sk_X509_free(b->verdict.path);
+    b->verdict.path = sk_X509_new_null();
+    assert_true(sk_X509_push(b->verdict.path, b->leaf) > 0);
+    assert_true(sk_X509_push(b->verdict.path, inter) > 0);
+    assert_true(sk_X509_push(b->verdict.path, b->ca) > 0);
+    b->verdict.unanswered = 3;
+    b->responder.silent = true;
+    assert_non_null(inquiry_ask(b->inquiry, &b->verdict, on_done, b));
+    NET_UNTIL(b->loop, b->responder.requests == 2);
+    assert_int_equal(b->done, 0);
+    speak(&b->responder);
+    NET_UNTIL(b->loop, b->done == 1);
+    X509_free(inter);
+    END(b);
+}
+
+static void entries_and_bytes_have_limits(void **state)
+{
+    static const uint8_t bytes[OCSP_RESPONSE_MAX];
+    const struct ocsp_answer answer = {.status = OCSP_GOOD};
+    BENCH(b);
+
+    for (unsigned i = 0; i < INQUIRY_ENTRIES_MAX + 100; i++) {
+        uint8_t digest[DIGEST_LENGTH] = {(uint8_t)i, (uint8_t)(i >> 8)};
+        struct entry *entry = add(b->inquiry, digest);
+
+        assert_non_null(entry);
+        keep(entry, bytes, sizeof(bytes), &answer);
+        assert_true(b->inquiry->n_entries <= INQUIRY_ENTRIES_MAX);
+        assert_true(b->inquiry->n_bytes <= INQUIRY_BYTES_MAX);
+        assert_ptr_equal(find(b->inquiry, digest), entry);
+    }
+    /* those that were used last have stayed */
+    assert_int_equal(b->inquiry->n_bytes, INQUIRY_BYTES_MAX);
+    END(b);
+}
+
+/* Twice as long each time, up to a limit; an answer starts it anew. */
+static void failures_back_off(void **state)
+{
+    uint8_t digest[DIGEST_LENGTH] = {1};
+    const struct ocsp_answer answer = {.status = OCSP_GOOD};
+    struct entry *entry;
+    BENCH(b);
+
+    entry = add(b->inquiry, digest);
+    assert_non_null(entry);
+    entry->certificate = b->leaf;
+    for (uint64_t ms = INQUIRY_BACKOFF_MS; ms < INQUIRY_BACKOFF_MAX_MS; ms *= 2) {
+        back_off(entry, "nothing");
+        assert_int_equal(entry->backoff_ms, ms);
+    }
+    back_off(entry, "nothing");
+    back_off(entry, "nothing");
+    assert_int_equal(entry->backoff_ms, INQUIRY_BACKOFF_MAX_MS);
+    keep(entry, (const uint8_t *)"x", 1, &answer);
+    assert_int_equal(entry->backoff_ms, 0);
+    entry->certificate = NULL;
+    END(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +417,9 @@ int main(void)
         cmocka_unit_test(a_responder_that_says_nothing),
         cmocka_unit_test(nobody_to_ask),
         cmocka_unit_test(requests_have_a_limit),
+        cmocka_unit_test(a_whole_path_is_asked_at_once),
+        cmocka_unit_test(entries_and_bytes_have_limits),
+        cmocka_unit_test(failures_back_off),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
