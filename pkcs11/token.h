@@ -72,6 +72,18 @@ unsigned token_threads(struct token *token);
  */
 enum token_state token_refresh(struct token *token, struct error *why);
 
+enum token_event {
+    TOKEN_EVENT_NONE,
+    TOKEN_EVENT_SLOT,       /* a token was put in or taken out somewhere: look */
+    TOKEN_EVENT_UNSUPPORTED /* the module has no events, or bears one thread only: poll, and do not ask again */
+};
+
+/*
+ * C_WaitForSlotEvent without blocking. A module that blocks all the same keeps the caller for ever: for a thread of its
+ * own, which nothing waits for.
+ */
+enum token_event token_poll_event(struct token *token);
+
 /* The state as last seen, without calling the module. */
 enum token_state token_state(struct token *token);
 

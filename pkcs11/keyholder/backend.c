@@ -145,6 +145,13 @@ static unsigned threads(void *self)
     return backend->token == NULL ? 1 : token_threads(backend->token);
 }
 
+static enum token_event poll_event(void *self)
+{
+    struct backend *backend = self;
+
+    return token_poll_event(backend->token);
+}
+
 static result order(void *self, enum keyholder_order what, struct error *err)
 {
     struct backend *backend = self;
@@ -206,6 +213,7 @@ static result sign(void *key, const struct keyring_request *request, struct toke
 
 const struct keyring_token_ops backend_ops = {.refresh = refresh,
                                               .threads = threads,
+                                              .poll_event = poll_event,
                                               .order = order,
                                               .give = give,
                                               .idle = idle,

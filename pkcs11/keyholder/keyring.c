@@ -201,6 +201,16 @@ static bool is_due(struct identity *identity, bool fresh)
     return true;
 }
 
+bool keyring_has_events(const struct keyring *keyring)
+{
+    return keyring->config.ops->poll_event != NULL && keyring->looked && keyring->last != TOKEN_FAILED;
+}
+
+enum token_event keyring_poll_event(const struct keyring *keyring)
+{
+    return keyring->config.ops->poll_event(keyring->config.token);
+}
+
 void keyring_demand(struct keyring *keyring)
 {
     atomic_store(&keyring->demanded, true);

@@ -28,6 +28,7 @@ struct keyring_request {
 struct keyring_token_ops {
     enum token_state (*refresh)(void *token, struct error *why);
     unsigned (*threads)(void *token);
+    enum token_event (*poll_event)(void *token);                                 /* NULL: no events */
     result (*order)(void *token, enum keyholder_order order, struct error *err); /* login_clear(), login_lock() */
     result (*give)(void *token, struct secret *pin, struct error *err);          /* login_give() */
     bool (*idle)(void *token);                                                   /* login_idle() */
@@ -70,6 +71,13 @@ size_t keyring_count(const struct keyring *keyring);
  */
 void keyring_look(struct keyring *keyring);
 bool keyring_publish(struct keyring *keyring);
+
+/*
+ * Are there slot events to be asked for (the module is loaded)? By the looking thread. / token_poll_event(), by a
+ * thread of its own, after that.
+ */
+bool keyring_has_events(const struct keyring *keyring);
+enum token_event keyring_poll_event(const struct keyring *keyring);
 
 /* Have the next look search for keys that are missing, whether or not it is time for that. Any thread. */
 void keyring_demand(struct keyring *keyring);

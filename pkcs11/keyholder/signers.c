@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pkcs11/keyholder/audit.h"
+#include "pkcs11/keyholder/watcher.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -141,8 +142,7 @@ static void *signer_main(void *arg)
     return NULL;
 }
 
-/* Signals are the main thread's business. */
-static int start_thread(pthread_t *ret, void *(*function)(void *), void *arg)
+int signers_start_thread(pthread_t *ret, void *(*function)(void *), void *arg)
 {
     sigset_t all, before;
     int errnum;
@@ -165,7 +165,7 @@ static void add_threads(struct signers *signers)
         struct signer *signer = &signers->signers[signers->n_signers];
 
         signer->all = signers;
-        if (start_thread(&signer->thread, signer_main, signer) != 0)
+        if (signers_start_thread(&signer->thread, signer_main, signer) != 0)
             return;
         signers->n_signers++;
         signers->n_alive++;
@@ -271,6 +271,7 @@ static void *looker_main(void *arg)
         pthread_mutex_lock(&signers->lock);
         end_round(signers, &round);
         add_threads(signers);
+        watcher_start(signers);
         pthread_cond_broadcast(&signers->work);
         wait_for_turn(signers, clock_monotonic_ms() + signers->poll_ms);
     }
@@ -290,10 +291,11 @@ result signers_start(struct signers *signers, struct error *err)
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&signers->turn, &monotonic);
     (void)pthread_cond_init(&signers->idle, &monotonic);
+    (void)pthread_cond_init(&signers->rest, &monotonic);
     (void)pthread_cond_init(&signers->work, NULL);
     (void)pthread_condattr_destroy(&monotonic);
     pthread_mutex_lock(&signers->lock);
-    errnum = start_thread(&signers->looker, looker_main, signers);
+    errnum = signers_start_thread(&signers->looker, looker_main, signers);
     signers->looker_started = errnum == 0;
     signers->n_alive = errnum == 0 ? 1 : 0;
     pthread_mutex_unlock(&signers->lock);
@@ -368,6 +370,7 @@ void signers_stop(struct signers *signers)
     if (signers->looker_started) {
         pthread_cond_broadcast(&signers->work);
         pthread_cond_broadcast(&signers->turn);
+        pthread_cond_broadcast(&signers->rest);
     }
     pthread_mutex_unlock(&signers->lock);
 }
@@ -381,7 +384,7 @@ bool signers_join(struct signers *signers, uint64_t deadline)
         ;
     ended = signers->n_alive == 0;
     pthread_mutex_unlock(&signers->lock);
-    if (!ended)
+    if (!ended || !watcher_join(signers))
         return false;
     if (signers->looker_started)
         (void)pthread_join(signers->looker, NULL);

@@ -38,9 +38,11 @@ struct signers {
     pthread_cond_t idle; /* for signers_join(): a thread has ended */
     size_t n_alive;      /* threads that have not ended */
     struct signer signers[SERVER_SIGNERS_MAX];
-    size_t n_signers; /* threads started */
-    size_t n_running; /* signatures under way */
-    pthread_t looker;
+    size_t n_signers;    /* threads started */
+    size_t n_running;    /* signatures under way */
+    pthread_cond_t rest; /* for the watcher and whoever waits for its end; on CLOCK_MONOTONIC */
+    pthread_t looker, watcher;
+    bool watcher_started, watching;
     bool looker_started;
     bool looking;
     bool look_wanted;       /* at once, or as soon as a signature has ended */
@@ -64,6 +66,9 @@ struct signers {
 
 /* Start the looking thread, which starts signing threads as the token bears them. Call once. */
 MUST_USE result signers_start(struct signers *signers, struct error *err);
+
+/* As pthread_create(); the thread gets no signals, which are the main thread's business. */
+int signers_start_thread(pthread_t *ret, void *(*function)(void *), void *arg);
 
 /* With the lock held: a request was queued. */
 void signers_wake(struct signers *signers);

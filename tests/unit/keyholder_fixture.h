@@ -47,7 +47,9 @@ static struct {
     unsigned most_inside;
     bool look_blocks, order_fails;
     unsigned looks, finds;
-    unsigned order[64]; /* first bytes of the hashes signed, in order */
+    bool events_block;
+    unsigned events, asked; /* slot events that wait to be told; how often was asked */
+    unsigned order[64];     /* first bytes of the hashes signed, in order */
     unsigned fail_next;
     X509 *certificate;
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -146,6 +148,26 @@ static inline result fake_sign(void *key, const struct keyring_request *request,
     return ERROR_NONE;
 }
 
+static inline enum token_event fake_poll_event(void *token)
+{
+    enum token_event event = TOKEN_EVENT_NONE;
+
+    (void)token;
+    pthread_mutex_lock(&fake.lock);
+    fake.asked++;
+    pthread_cond_broadcast(&fake.changed);
+    while (fake.events_block)
+        pthread_cond_wait(&fake.changed, &fake.lock);
+    if (fake.events == UINT32_MAX) {
+        event = TOKEN_EVENT_UNSUPPORTED;
+    } else if (fake.events > 0) {
+        fake.events--;
+        event = TOKEN_EVENT_SLOT;
+    }
+    pthread_mutex_unlock(&fake.lock);
+    return event;
+}
+
 static inline result fake_order(void *token, enum keyholder_order order, struct error *err)
 {
     result r = ERROR_NONE;
@@ -166,6 +188,7 @@ static inline result fake_order(void *token, enum keyholder_order order, struct 
 static const struct keyring_token_ops token_ops = {.refresh = fake_refresh,
                                                    .order = fake_order,
                                                    .threads = fake_threads,
+                                                   .poll_event = fake_poll_event,
                                                    .find_key = fake_find_key,
                                                    .key_free = fake_key_free,
                                                    .key_info = fake_key_info,
@@ -283,7 +306,8 @@ static inline int set_up(void **state)
     fake.key_missing = false;
     fake.gate = UINT32_MAX;
     fake.entered = fake.left = fake.inside = fake.most_inside = fake.looks = fake.finds = fake.fail_next = 0;
-    fake.look_blocks = fake.order_fails = false;
+    fake.look_blocks = fake.order_fails = fake.events_block = false;
+    fake.events = fake.asked = 0;
     memset(&run, 0, sizeof(run));
     run.config = (struct server_config){.keyring = {.ops = &token_ops,
                                                     .purpose = KEYHOLDER_PURPOSE_CLIENT,
@@ -297,7 +321,7 @@ static inline int tear_down(void **state)
 {
     (void)state;
     pthread_mutex_lock(&fake.lock);
-    fake.look_blocks = false;
+    fake.look_blocks = fake.events_block = false;
     pthread_mutex_unlock(&fake.lock);
     open_gate(UINT32_MAX);
     if (run.server == NULL)

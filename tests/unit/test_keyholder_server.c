@@ -324,6 +324,75 @@ static void test_key_written(void **state)
     keyholder_client_free(worker.client);
 }
 
+static void tell_event(unsigned n, enum token_state state, enum error_category category, const char *why)
+{
+    set_state(state, category, why);
+    pthread_mutex_lock(&fake.lock);
+    fake.events = n;
+    pthread_mutex_unlock(&fake.lock);
+}
+
+/* Removal and return are noticed by slot events, long before the next poll. */
+static void test_slot_events(void **state)
+{
+    struct worker worker;
+
+    (void)state;
+    run.config.poll_ms = 3600000;
+    start();
+    join_worker(&worker);
+    assert_int_equal(worker.state, TOKEN_READY);
+    tell_event(1, TOKEN_ABSENT, ERROR_TOKEN, "pulled out");
+    PUMP_UNTIL(&worker, worker.state == TOKEN_ABSENT);
+    tell_event(1, TOKEN_READY, ERROR_NONE, "");
+    PUMP_UNTIL(&worker, worker.state == TOKEN_READY);
+    keyholder_client_free(worker.client);
+}
+
+/* A module without events is asked once, and polled. */
+static void test_no_slot_events(void **state)
+{
+    struct worker worker;
+
+    (void)state;
+    fake.events = UINT32_MAX;
+    start();
+    join_worker(&worker);
+    wait_counter(&fake.asked, 1);
+    set_state(TOKEN_ABSENT, ERROR_TOKEN, "pulled out");
+    PUMP_UNTIL(&worker, worker.state == TOKEN_ABSENT);
+    wait_counter(&fake.looks, 50);
+    assert_int_equal(peek(&fake.asked), 1);
+    keyholder_client_free(worker.client);
+}
+
+/* A module that blocks although it was told not to holds up nothing but the thread that asks; the end is not waited
+ * for. */
+static void test_slot_events_that_block(void **state)
+{
+    struct worker worker;
+    struct sign_operation *op;
+    unsigned done = 0;
+
+    (void)state;
+    fake.events_block = true;
+    start();
+    join_worker(&worker);
+    wait_counter(&fake.asked, 1);
+    set_state(TOKEN_ABSENT, ERROR_TOKEN, "pulled out");
+    PUMP_UNTIL(&worker, worker.state == TOKEN_ABSENT);
+    set_state(TOKEN_READY, ERROR_NONE, "");
+    PUMP_UNTIL(&worker, worker.state == TOKEN_READY);
+    op = ask(&worker, 1, 1, CLOCK_NEVER, &done);
+    PUMP_UNTIL(&worker, done == 1);
+    assert_int_equal(op->state, SIGN_DONE);
+    keyholder_client_release(op);
+    keyholder_client_free(worker.client);
+    server_stop(run.server);
+    assert_int_equal(wait_status(), 0);
+    assert_false(server_join(run.server, PATIENCE_MS)); /* within WATCHER_END_MS */
+}
+
 /* A connection that needs the key makes the keyholder search at once, without any poll; asking more changes nothing. */
 static void test_key_demanded(void **state)
 {
@@ -482,6 +551,9 @@ int main(void)
         CASE(test_key_missing),
         CASE(test_key_written),
         CASE(test_key_demanded),
+        CASE(test_slot_events),
+        CASE(test_no_slot_events),
+        CASE(test_slot_events_that_block),
         CASE(test_failure_makes_look),
         CASE(test_orders),
         CASE(test_hang),
