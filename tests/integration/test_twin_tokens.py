@@ -103,9 +103,11 @@ def two_tokens_share_the_load_and_the_loss_of_one_goes_unnoticed(t):
     faults = twins.token.faults
     agent = t.agent(twins.identity(), control(t), t.tunnel("tunnel", there, identity="twin", resumption=False))
     address = agent.address("tunnel")
-    check(exchange(address, b"hello\n") == b"hello\n", agent.tail())
+    both_ready(agent)
+    faults.set("sign__slow 10")
     loads = [Load(address) for _ in range(4)]
     try:
+        faults.wait_for("sign__slow", 10)  # so the worker, which is told when the log is, knows of both
         for lost in (0, 1):
             mark = agent.mark()
             faults.set(f"slots__without 0x{twins.serials[lost]}", "sign__slow 10")
