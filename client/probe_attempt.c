@@ -323,6 +323,7 @@ static void shake_hands(struct attempt *attempt)
         int n, outcome;
 
         ERR_clear_error();
+        wire_turn(&attempt->wire);
         n = SSL_do_handshake(attempt->ssl);
         outcome = SSL_get_error(attempt->ssl, n);
         if (attempt->config->hello_only && ret->suite != 0) {
@@ -401,6 +402,7 @@ static bool look(struct attempt *attempt, int *ret_outcome)
     int n;
 
     ERR_clear_error();
+    wire_turn(&attempt->wire);
     n = SSL_read(attempt->ssl, &byte, 1);
     *ret_outcome = SSL_get_error(attempt->ssl, n);
     ERR_clear_error();
