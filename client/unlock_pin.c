@@ -8,7 +8,6 @@
 #include "pkcs11/pin.h"
 #include "pkcs11/terminal.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -69,7 +68,6 @@ static result read_pin(const struct unlock_pin *what, struct secret **ret, struc
         r = pin_source_new(text, -1, &source, err);
     if (r != ERROR_NONE)
         return r;
-    (void)signal(SIGPIPE, SIG_IGN);
     r = pin_source_get(source, &prompt, ret, err);
     pin_source_free(source);
     return r;

@@ -6,11 +6,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gpg-error.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 960 /* of one command; the protocol's limit is 1000 with the end of line */
@@ -195,6 +199,42 @@ static gpg_error_t converse(struct talk *talk, int fd, struct answer *answer)
     return rc;
 }
 
+/*
+ * libassuan writes without MSG_NOSIGNAL to a program that may have ended. The signal is kept from this thread, and the
+ * one that has come meanwhile is taken away, unless it was there before.
+ */
+static void hold_back(const sigset_t *pipe_signal, sigset_t *ret_mask, bool *ret_pending)
+{
+    sigset_t pending;
+
+    (void)sigpending(&pending);
+    *ret_pending = sigismember(&pending, SIGPIPE) == 1;
+    (void)pthread_sigmask(SIG_BLOCK, pipe_signal, ret_mask);
+}
+
+static void let_go(const sigset_t *pipe_signal, const sigset_t *mask, bool was_pending)
+{
+    const struct timespec now = {0};
+
+    if (!was_pending)
+        (void)sigtimedwait(pipe_signal, NULL, &now);
+    (void)pthread_sigmask(SIG_SETMASK, mask, NULL);
+}
+
+static void talk_to(struct talk *talk, struct helper *helper, struct answer *answer, gpg_error_t *ret_rc)
+{
+    sigset_t pipe_signal, mask;
+    bool pending;
+
+    (void)sigemptyset(&pipe_signal);
+    (void)sigaddset(&pipe_signal, SIGPIPE);
+    hold_back(&pipe_signal, &mask, &pending);
+    *ret_rc = converse(talk, fcntl(helper_fd(helper), F_DUPFD_CLOEXEC, 0), answer);
+    if (talk->context != NULL)
+        assuan_release(talk->context);
+    let_go(&pipe_signal, &mask, pending);
+}
+
 static result explain(gpg_error_t rc, const char *program, struct error *err)
 {
     char text[128];
@@ -227,9 +267,7 @@ result pinentry_ask(const char *program, const struct pin_prompt *prompt, struct
 
     if (r != ERROR_NONE)
         return r;
-    rc = converse(&talk, fcntl(helper_fd(helper), F_DUPFD_CLOEXEC, 0), &answer);
-    if (talk.context != NULL)
-        assuan_release(talk.context);
+    talk_to(&talk, helper, &answer, &rc);
     (void)helper_end(helper, &late);
     if (late)
         r = error_set(err, ERROR_PIN, "no PIN given: nobody has answered within %llu s",

@@ -215,7 +215,6 @@ static int work(void)
     struct error err = ERROR_INIT;
     int status;
 
-    (void)signal(SIGPIPE, SIG_IGN); /* a program that asks for a PIN may end while it is talked to */
     if (harden_process(&err) != ERROR_NONE || read_config(&config, &err) != ERROR_NONE) {
         log_error("cannot start", LOG_TEXT("reason", err.text));
         return error_exit_status(err.category);

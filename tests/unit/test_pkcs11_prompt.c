@@ -190,7 +190,6 @@ static int at_real_pinentry(const char *typed, char *got, size_t size)
         (void)unsetenv("DISPLAY");
         (void)unsetenv("GPG_TTY");
         (void)setenv("TERM", "vt100", 1);
-        (void)signal(SIGPIPE, SIG_IGN);
         r = pinentry_ask("/usr/bin/pinentry-curses", &prompt, secret, &err);
         if (r == ERROR_NONE)
             (void)!write(ends[1], secret_bytes(secret), secret_length(secret));
@@ -233,7 +232,6 @@ static void real_pinentry(void **state)
 
 static int setup(void **state)
 {
-    (void)signal(SIGPIPE, SIG_IGN);
     return fixture_make_folder(state);
 }
 
