@@ -90,15 +90,18 @@ static void test_what_is_apart(void **state)
 
 static void test_conflicts_within_a_group(void **state)
 {
-    struct made made = make(TOKEN " sign-timeout = \"5s\"", TOKEN "\n sign-timeout = \"6s\"\n sessions = 3");
+    struct made made = make(TOKEN " sign-timeout = \"5s\"", TOKEN
+                            "\n sign-timeout = \"6s\"\n sessions = 3\n idle-logout = \"1h\"\n pin-timeout = \"1h\"");
 
     (void)state;
     assert_int_equal(made.groups.n, 1);
-    assert_int_equal(made.errors.n, 2);
+    assert_int_equal(made.errors.n, 4);
     assert_string_equal(made.errors.text[0],
                         "/x/y.conf:3: sign-timeout of identity \"b\" must be that of \"a\", which is "
                         "on the same token");
     assert_non_null(strstr(made.errors.text[1], "/x/y.conf:4: sessions of identity \"b\""));
+    assert_non_null(strstr(made.errors.text[2], "/x/y.conf:5: idle-logout of identity \"b\""));
+    assert_non_null(strstr(made.errors.text[3], "/x/y.conf:6: pin-timeout of identity \"b\""));
     discard(&made);
 }
 
@@ -115,6 +118,8 @@ static void test_definition_decides_whether_a_keyholder_is_kept(void **state)
 {
     (void)state;
     expect_definition(TOKEN, TOKEN, true);
+    expect_definition(TOKEN, TOKEN " idle-logout = \"1h\"", false);
+    expect_definition(TOKEN, TOKEN " pin-timeout = \"1h\"", false);
     expect_definition(TOKEN, TOKEN " require-token = true", true);
     expect_definition(TOKEN, TOKEN " certificate = \"c\"", false);
     expect_definition(TOKEN, TOKEN " require-hardware = true", false);
