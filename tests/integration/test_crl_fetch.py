@@ -3,12 +3,10 @@
 """CRLs over HTTP: fixed URLs, distribution points of certificates, the copy on the disk, and servers that are no help."""
 
 import http.server
-import ssl
-import subprocess
 import threading
 
-from harness import EchoServer, check, connect, deadline, exchange, host_port, main, refused, scenario
-from harness.revocation import Authority, Certificate
+from harness import EchoServer, check, deadline, exchange, host_port, main, refused, scenario
+from harness.revocation import CLIENT, Authority, Certificate, call, issue
 
 
 class CrlServer:
@@ -151,32 +149,9 @@ def the_copy_on_the_disk_serves_while_the_server_is_away(t):
     check(refused(agent.address("good")), "a copy that was tampered with counts")
 
 
-def issue(t, url, name="pointed", issuer="intermediate"):
-    """A client certificate with a distribution point, and its key, in files."""
-    key, request, chain = (t.folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
-    extensions = t.file(f"{name}.ext", "basicConstraints = CA:FALSE\nkeyUsage = critical, digitalSignature\n"
-                        "extendedKeyUsage = clientAuth\nauthorityKeyIdentifier = keyid\n"
-                        f"subjectAltName = DNS:{name}.example\ncrlDistributionPoints = URI:{url}\n")
-    subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout",
-                    key, "-subj", f"/CN={name}", "-out", request], check=True, capture_output=True)
-    subprocess.run(["openssl", "x509", "-req", "-in", request, "-CA", t.pki / f"{issuer}.pem", "-CAkey",
-                    t.pki / f"{issuer}.key", "-set_serial", "0x4242", "-days", "3", "-extfile", extensions, "-out",
-                    chain], check=True, capture_output=True)
-    chain.write_text(chain.read_text() + (t.pki / f"{issuer}.pem").read_text())
-    return chain, key
-
-
-def call(t, address, chain, key):
-    """What a client with its key in a file gets back; b"" when it is refused."""
-    context = ssl.create_default_context(cafile=t.pki / "root.pem")
-    context.load_cert_chain(chain, key)
-    with connect(address) as plain:
-        try:
-            with context.wrap_socket(plain, server_hostname="gateway.example") as client:
-                client.sendall(b"hello\n")
-                return client.recv(100)
-        except (ssl.SSLError, ConnectionError):
-            return b""
+def pointed(t, url, name="pointed", issuer="intermediate"):
+    """A client certificate with a distribution point."""
+    return issue(t, name, issuer, CLIENT + f"crlDistributionPoints = URI:{url}\n")
 
 
 @scenario
@@ -185,11 +160,11 @@ def a_distribution_point_is_fetched_once_the_chain_is_good(t):
     place.server.content["/point.crl"] = place.intermediate.crl(number=7)
     gateway = place.start()
     address = gateway.address("front")
-    stranger = issue(t, place.server.url + "/point.crl", "stranger", issuer="other-ca")
+    stranger = pointed(t, place.server.url + "/point.crl", "stranger", issuer="other-ca")
     check(call(t, address, *stranger) == b"", "a stranger is served")
     gateway.wait_line(r"result=refused\b.*not a trust anchor")
     check(not place.server.asked, "a chain that leads nowhere has made us fetch")
-    chain, key = issue(t, place.server.url + "/point.crl")
+    chain, key = pointed(t, place.server.url + "/point.crl")
     mark = gateway.mark()
     check(call(t, address, chain, key) == b"", "served without a CRL")
     gateway.wait_line(r"result=refused\b.*no CRL of .* covers it", after=mark)
@@ -206,7 +181,7 @@ def a_distribution_point_leads_to_no_local_address(t):
     place.server.content["/point.crl"] = place.intermediate.crl(number=7)
     gateway = place.start()
     address = gateway.address("front")
-    check(call(t, address, *issue(t, place.server.url + "/point.crl")) == b"", "served without a CRL")
+    check(call(t, address, *pointed(t, place.server.url + "/point.crl")) == b"", "served without a CRL")
     gateway.wait_line(r"crl not fetched\b.*a local address, to which only the configuration may lead")
     check(not place.server.asked, f"was asked: {place.server.asked}")
 
@@ -217,7 +192,7 @@ def without_crl_fetch_nothing_is_asked(t):
     place.server.content["/point.crl"] = place.intermediate.crl(number=7)
     gateway = place.start()
     address = gateway.address("front")
-    check(call(t, address, *issue(t, place.server.url + "/point.crl")) == b"", "served without a CRL")
+    check(call(t, address, *pointed(t, place.server.url + "/point.crl")) == b"", "served without a CRL")
     gateway.wait_line(r"result=refused\b.*no CRL of .* covers it")
     check(not place.server.asked, f"was asked: {place.server.asked}")
 

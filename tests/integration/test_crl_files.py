@@ -9,7 +9,7 @@ import shutil
 import threading
 
 from harness import Failure, EchoServer, block, check, connect, exchange, host_port, main, refused, scenario
-from harness.revocation import Authority, Certificate, put
+from harness.revocation import CLIENT, Authority, Certificate, call, issue, put
 
 BIG = 200_000
 
@@ -17,12 +17,14 @@ BIG = 200_000
 class Place:
     """A gateway with CRLs in a folder of its own, and an agent with one tunnel per identity."""
 
-    def __init__(self, t, identities=("client",), more=(), **options):
+    def __init__(self, t, identities=("client",), more=(), alone=False, **options):
+        """alone: the root's CRL only."""
         self.root, self.intermediate = Authority(t.pki, "root"), Authority(t.pki, "intermediate")
         self.folder = t.folder / "crls"
         self.folder.mkdir()
         put(self.folder / "root.crl", self.root.crl(number=1))
-        put(self.folder / "intermediate.crl", self.intermediate.crl(number=1))
+        if not alone:
+            put(self.folder / "intermediate.crl", self.intermediate.crl(number=1))
         options.setdefault("client_crl", [str(self.folder)])
         self.echo = EchoServer(t)
         self.gateway = t.gateway(t.front("front", self.echo.text, **options), *more)
@@ -144,6 +146,26 @@ def a_delta_counts(t):
     place.works("good")
     place.change("delta.crl", place.intermediate.crl(number=2, base=1, since=-40), r"crl refused\b.*thisUpdate")
     check(refused(place.address()), "the refused delta counts")
+
+
+@scenario
+def an_indirect_crl_counts(t):
+    """A CRL issuer of its own says who of the intermediate's clients is revoked."""
+    signer, _ = issue(t, "crl-issuer", "root", "basicConstraints = CA:FALSE\nkeyUsage = critical, cRLSign\n"
+                      "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n", serial=0x4001)
+    chain, key = issue(t, "pointed", "intermediate", CLIENT + "crlDistributionPoints = point\n[point]\n"
+                       "fullname = URI:http://pki.example/indirect.crl\nCRLissuer = dirName:signer\n[signer]\n"
+                       "CN = crl-issuer\n")
+    trust = t.file("trust.pem", (t.pki / "root.pem").read_text() + signer.read_text())
+    place = Place(t, alone=True, client_trust=str(trust))
+    issuer, owner = Authority(t.folder, "crl-issuer"), Certificate(t.pki / "intermediate.pem")
+    place.change("indirect.crl", issuer.crl([0x1111], number=1, owner=owner), r"crl loaded\b.*crl-issuer.*checked=true")
+    address = place.gateway.address("front")
+    check(call(t, address, chain, key) == b"hello\n", "a client that the indirect CRL does not list is refused")
+    mark = place.change("indirect.crl", issuer.crl([0x1111, 0x4242], number=2, since=-30, owner=owner),
+                        r"crl loaded\b.*number=02")
+    check(call(t, address, chain, key) == b"", "a client that the indirect CRL revokes is served")
+    place.gateway.wait_line(r"result=refused\b.*revoked since .* by CRL of CN=crl-issuer", after=mark)
 
 
 @scenario

@@ -1,6 +1,7 @@
 #include "tls/verify/finding.h"
 
 #include "base/text.h"
+#include "tls/verify/algorithms.h"
 #include "tls/verify/extension.h"
 #include "tls/verify/form.h"
 
@@ -268,6 +269,42 @@ bool finding_check_form(struct finding *finding, int depth, X509 *certificate)
 
     form_check(certificate, depth > 0, take_fault, &place);
     return !finding->rejected;
+}
+
+struct crl_issuer_place {
+    struct form_place common;
+    bool refused;
+};
+
+static void take_crl_issuer_fault(void *arg, const struct form_fault *fault)
+{
+    struct crl_issuer_place *at = arg;
+    const struct finding_place place = {
+        .error = fault->error, .depth = at->common.depth, .certificate = at->common.certificate};
+    bool strict = at->common.finding->request->policy != CHAIN_POLICY_LEGACY;
+
+    if (fault->severity != FORM_BROKEN && !(fault->severity == FORM_RULE && strict))
+        return;
+    keep_crl_issuer(at->common.finding, &place, fault->text);
+    at->refused = true;
+}
+
+bool finding_check_crl_issuer(struct finding *finding, int depth, X509 *certificate, X509 *signer)
+{
+    struct crl_issuer_place at = {.common = {.finding = finding, .depth = depth, .certificate = certificate}};
+    const struct finding_place weak = {
+        .error = X509_V_ERR_CA_KEY_TOO_SMALL, .depth = depth, .certificate = certificate};
+    char why[128];
+
+    form_check(certificate, depth > 0, take_crl_issuer_fault, &at);
+    if (at.refused || finding->request->policy == CHAIN_POLICY_LEGACY)
+        return !at.refused;
+    if (algorithms_2026_key(X509_get0_pubkey(certificate), why, sizeof(why)) &&
+        algorithms_2026_certificate_signature(certificate, why, sizeof(why)) &&
+        algorithms_2026_key(X509_get0_pubkey(signer), why, sizeof(why)))
+        return true;
+    keep_crl_issuer(finding, &weak, why);
+    return false;
 }
 
 void finding_crl_used(struct finding *finding, int depth, X509_CRL *crl)

@@ -56,6 +56,12 @@ void finding_from_context(struct finding *finding, X509_STORE_CTX *ctx, bool tol
  */
 bool finding_check_form(struct finding *finding, int depth, X509 *certificate);
 
+/*
+ * The same, and the security policy, for a certificate in the path of a separate CRL issuer; `signer` stands above it.
+ * What is refused makes that path fail: the reason is kept for the error that follows from it.
+ */
+bool finding_check_crl_issuer(struct finding *finding, int depth, X509 *certificate, X509 *signer);
+
 /* Record that a CRL was used for the certificate at `depth`. */
 void finding_crl_used(struct finding *finding, int depth, X509_CRL *crl);
 

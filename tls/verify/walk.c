@@ -238,13 +238,27 @@ static void pass_revocation(struct verdict *verdict, X509_STORE_CTX *ctx, bool g
     }
 }
 
+/* A separate CRL issuer decides about others: its path is held to the same as theirs. */
+static bool crl_issuers_path_is_good(X509_STORE_CTX *ctx)
+{
+    STACK_OF(X509) *path = X509_STORE_CTX_get0_chain(ctx);
+
+    for (int i = 0; i + 1 < sk_X509_num(path); i++) {
+        if (!finding_check_crl_issuer(finding_of(ctx), i, sk_X509_value(path, i), sk_X509_value(path, i + 1)))
+            return false;
+    }
+    return true;
+}
+
 static int verify_then_revocation(X509_STORE_CTX *ctx)
 {
     struct finding *finding = finding_of(ctx);
     int ok = defaults.verify(ctx);
 
-    if (ok <= 0 || X509_STORE_CTX_get0_parent_ctx(ctx) != NULL)
-        return ok > 0 ? defaults.check_revocation(ctx) : ok;
+    if (ok > 0 && X509_STORE_CTX_get0_parent_ctx(ctx) != NULL)
+        return crl_issuers_path_is_good(ctx) ? defaults.check_revocation(ctx) : 0;
+    if (ok <= 0)
+        return ok;
     if (!forms_are_good(finding, X509_STORE_CTX_get0_chain(ctx)))
         return 0;
     if (!revocation_ask_ocsp(finding, X509_STORE_CTX_get0_chain(ctx)))

@@ -2,14 +2,22 @@
 openssl signs."""
 
 import base64
+import ssl
 import subprocess
 import time
+
+from harness.peers import connect
 
 SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
 ECDSA_WITH_SHA256 = bytes.fromhex("06082a8648ce3d040302")
 CRL_NUMBER, DELTA_INDICATOR, ISSUING_POINT, CERTIFICATE_ISSUER, KEY_IDENTIFIER = (
     bytes.fromhex(f"0603551d{last:02x}") for last in (20, 27, 28, 29, 35))
 SUBJECT_KEY_IDENTIFIER = bytes.fromhex("0603551d0e")
+
+
+# Extensions of a client's certificate, as openssl.cnf has them.
+CLIENT = ("basicConstraints = CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n"
+          "authorityKeyIdentifier = keyid\nsubjectAltName = DNS:client.example\n")
 
 
 def tlv(tag, *parts):
@@ -115,3 +123,29 @@ def put(path, data):
     temporary = path.parent / f".{path.name}.new"
     temporary.write_bytes(data)
     temporary.replace(path)
+
+
+def issue(t, name, issuer, extensions, serial=0x4242):
+    """(certificate, with its issuer's behind it; key): files of t's folder. `extensions`: lines of a default section."""
+    key, request, chain = (t.folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
+    file = t.file(f"{name}.ext", extensions)
+    subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout",
+                    key, "-subj", f"/CN={name}", "-out", request], check=True, capture_output=True)
+    subprocess.run(["openssl", "x509", "-req", "-in", request, "-CA", t.pki / f"{issuer}.pem", "-CAkey",
+                    t.pki / f"{issuer}.key", "-set_serial", str(serial), "-days", "3", "-extfile", file, "-out", chain],
+                   check=True, capture_output=True)
+    chain.write_text(chain.read_text() + (t.pki / f"{issuer}.pem").read_text())
+    return chain, key
+
+
+def call(t, address, chain, key):
+    """What a client with its key in a file gets back for a greeting; b"" when it is refused."""
+    context = ssl.create_default_context(cafile=t.pki / "root.pem")
+    context.load_cert_chain(chain, key)
+    with connect(address) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname="gateway.example") as client:
+                client.sendall(b"hello\n")
+                return client.recv(100)
+        except (ssl.SSLError, ConnectionError):
+            return b""
