@@ -154,12 +154,29 @@ static void print_certificate(const struct chain_request *request, const struct 
         (void)fprintf(out, "   FAILED      %s: %s\n", verdict->reason.check, verdict->reason.text);
 }
 
+/* Dotted, in the terms of the anchor's domain. */
+static bool policy_text(const struct verdict *verdict, int i, char out[128])
+{
+    return OBJ_obj2txt(out, 128, sk_ASN1_OBJECT_value(verdict->policies, i), 1) > 0;
+}
+
+static void print_policies(const struct verdict *verdict, FILE *out)
+{
+    char text[128];
+
+    for (int i = 0; i < sk_ASN1_OBJECT_num(verdict->policies); i++) {
+        if (policy_text(verdict, i, text))
+            (void)fprintf(out, "policy: %s is valid for the whole path\n", text);
+    }
+}
+
 void verify_print_text(const struct chain_request *request, const struct verdict *verdict, FILE *out)
 {
     char line[1024];
 
     for (int i = 0; i < sk_X509_num(verdict->path); i++)
         print_certificate(request, verdict, i, out);
+    print_policies(verdict, out);
     for (size_t i = 0; i < verdict->n_notes; i++)
         (void)fprintf(out, "note: certificate %s (depth %d): %s: %s (%s)\n", verdict->notes[i].subject,
                       verdict->notes[i].depth, verdict->notes[i].check, verdict->notes[i].text,
@@ -274,6 +291,18 @@ static cJSON *certificate_json(const struct verdict *verdict, int depth)
     return object;
 }
 
+static cJSON *policies_json(const struct verdict *verdict)
+{
+    cJSON *array = cJSON_CreateArray();
+    char text[128];
+
+    for (int i = 0; i < sk_ASN1_OBJECT_num(verdict->policies); i++) {
+        if (policy_text(verdict, i, text))
+            cJSON_AddItemToArray(array, cJSON_CreateString(text));
+    }
+    return array;
+}
+
 static cJSON *verdict_json(const struct chain_request *request, const struct verdict *verdict)
 {
     static const char *const revocation[] = {"required", "prefer", "off"};
@@ -297,6 +326,7 @@ static cJSON *verdict_json(const struct chain_request *request, const struct ver
     for (int i = 0; i < sk_X509_num(verdict->path); i++)
         cJSON_AddItemToArray(path, certificate_json(verdict, i));
     cJSON_AddItemToObject(object, "path", path);
+    cJSON_AddItemToObject(object, "policies", policies_json(verdict));
     for (size_t i = 0; i < verdict->n_notes; i++)
         cJSON_AddItemToArray(notes, note_json(&verdict->notes[i]));
     cJSON_AddItemToObject(object, "notes", notes);

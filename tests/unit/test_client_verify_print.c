@@ -158,6 +158,31 @@ static void test_rejected_json(void **state)
     world_free(&w);
 }
 
+/* Only what is left over for the whole path, not what the certificate claims. */
+static void test_policies(void **state)
+{
+    cJSON *tree;
+    WORLD(w);
+
+    w.inter_spec.extensions[4] = (struct pki_extension){"certificatePolicies", "1.2.3,1.2.5"};
+    w.leaf_spec.extensions[4] = (struct pki_extension){"certificatePolicies", "1.2.3,1.2.4"};
+    world_build(&w);
+    print(&w, true);
+    tree = cJSON_Parse(text);
+    assert_int_equal(cJSON_GetArraySize(member(tree, "policies")), 1);
+    assert_string_equal(cJSON_GetArrayItem(member(tree, "policies"), 0)->valuestring, "1.2.3");
+    cJSON_Delete(tree);
+    print(&w, false);
+    assert_non_null(strstr(text, "\npolicy: 1.2.3 is valid for the whole path\n"));
+    assert_null(strstr(text, "1.2.4"));
+    w.request.time += 9999 * PKI_DAY;
+    print(&w, true);
+    tree = cJSON_Parse(text);
+    assert_int_equal(cJSON_GetArraySize(member(tree, "policies")), 0);
+    cJSON_Delete(tree);
+    world_free(&w);
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -171,6 +196,7 @@ int main(void)
         cmocka_unit_test(test_accepted_text),  cmocka_unit_test(test_rejected_text),
         cmocka_unit_test(test_revocation_off), cmocka_unit_test(test_names_forge_no_line),
         cmocka_unit_test(test_accepted_json),  cmocka_unit_test(test_rejected_json),
+        cmocka_unit_test(test_policies),
     };
 
     return cmocka_run_group_tests(tests, NULL, teardown);

@@ -173,6 +173,48 @@ static void test_carries_both_ways(void **state)
     log_expect(" result=closed\n");
 }
 
+/* The gateway's own backend does not answer: who arrives has been sent elsewhere by the block that let him in. */
+static void test_a_block_has_its_own_backend(void **state)
+{
+    struct scene *scene = *state;
+    char more[200];
+
+    (void)snprintf(more, sizeof(more),
+                   "allow { cn = \"bob\" }\nallow { cn = \"alice\"\nname = desk\nbackend = {\"127.0.0.1:%u\"} }\n"
+                   "allow { cn = \"alice\" }",
+                   scene->port);
+    open_gateway(scene, closed_port(), more);
+    establish(scene, &client_key);
+    write_all(scene->w, &scene->stream, "order");
+    expect_read(scene->w, scene->backend, "order");
+    assert_int_equal(close(scene->backend), 0);
+    scene->backend = -1;
+    stream_free(&scene->stream, true);
+    WORLD_UNTIL(scene->w, scene->worker.connections == 0);
+    log_expect(" allow=desk ");
+}
+
+static void test_a_block_without_a_backend_of_its_own(void **state)
+{
+    struct scene *scene = *state;
+
+    open_gateway(scene, closed_port(), "allow { cn = \"bob\" backend = \"127.0.0.1:1\" }\nallow { cn = \"alice\" }");
+    start_client(scene, &client_key);
+    expect_client_fails(scene);
+    expect_end(scene, " allow=2 ", "refused");
+}
+
+/* A forged identity gives way to the client's. */
+static void test_http(void **state)
+{
+    struct scene *scene = *state;
+
+    open_gateway(scene, scene->port, "allow-any-valid = true\nforward = http");
+    establish(scene, &client_key);
+    write_all(scene->w, &scene->stream, "GET / HTTP/1.1\r\nHost: a\r\nClient-Cert: :AA==:\r\n\r\n");
+    expect_read(scene->w, scene->backend, "GET / HTTP/1.1\r\nHost: a\r\nClient-Cert: :MII");
+}
+
 static void test_header_comes_first(void **state)
 {
     static const char signature[12] = "\r\n\r\n\0\r\nQUIT\n";
@@ -371,6 +413,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_carries_both_ways),
+        TEST(test_a_block_has_its_own_backend),
+        TEST(test_a_block_without_a_backend_of_its_own),
+        TEST(test_http),
         TEST(test_header_comes_first),
         TEST(test_no_certificate),
         TEST(test_no_certificate_is_optional),
