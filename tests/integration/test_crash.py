@@ -4,6 +4,7 @@
 
 import os
 import signal
+import threading
 
 from harness import EchoServer, Failure, check, connect, deadline, exchange, host_port, main, refused, scenario
 from harness.process import command_line, descendants, wait_gone
@@ -72,6 +73,34 @@ def a_hung_token_is_replaced_after_its_time(t):
     check(refused(address), "a hanging C_Sign went unnoticed")
     check(wait_gone(hung, deadline()), "the hung keyholder lives on")
     works_again(agent, address, mark)
+
+
+@scenario
+def another_identity_notices_neither_crash_nor_hang(t):
+    "While one keyholder hangs, and while it is replaced, the other one signs; who waits for the hung one is answered."
+    echo, token, sound = EchoServer(t), t.faulty_token(), t.new_token()
+    there = host_port(t.gateway(t.front("front", echo.text)).address("front"))
+    agent = t.agent(token.identity("client", sign_timeout="2s"), sound.identity("good"),
+                    t.tunnel("broken", there, identity="client", resumption=False),
+                    t.tunnel("sound", there, identity="good", resumption=False))
+    broken, good = agent.address("broken"), agent.address("sound")
+    check(exchange(broken, b"hello\n") == b"hello\n", "does not work at all")
+    keepers = keyholders(agent)
+    for fault in ("sign__hang times=1", "crash times=1"):
+        mark = agent.mark()
+        token.faults.set(fault)
+        outcome = []
+        stuck = threading.Thread(target=lambda into: into.append(refused(broken)), args=(outcome,), daemon=True)
+        stuck.start()
+        token.faults.wait_for(fault.split()[0])
+        for _ in range(3):
+            check(exchange(good, b"hello\n") == b"hello\n", f"{fault}: the other identity suffers")
+        stuck.join(deadline())
+        check(outcome == [True], f"{fault}: {outcome}: neither refused nor ended")
+        agent.wait_line(r"connection ended tunnel=broken .*result=failed", after=mark)
+        check(exchange(good, b"hello\n") == b"hello\n", f"{fault}: the other identity suffers")
+        works_again(agent, broken, mark)
+        check(len(set(keyholders(agent)) & set(keepers)) >= 1, "the other keyholder was replaced too")
 
 
 @scenario
