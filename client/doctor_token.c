@@ -311,11 +311,13 @@ static void take_environment(struct identity_check *check, const cJSON *list)
     }
 }
 
-static void check_identity(struct doctor *doctor, const struct doctor_token_config *config, const cJSON *section)
+/* One of the tokens that may serve an identity. */
+static void check_identity(struct doctor *doctor, const struct doctor_token_config *config, const cJSON *section,
+                           const char *uri)
 {
     const cJSON *options = item_of(section, "options");
     struct identity_check check = {.config = config,
-                                   .uri = text_of(options, "uri"),
+                                   .uri = uri,
                                    .module = text_of(options, "module"),
                                    .pin_source = text_of(options, "pin-source"),
                                    .certificate = text_of(options, "certificate")};
@@ -345,8 +347,6 @@ static void check_identity(struct doctor *doctor, const struct doctor_token_conf
     if (r == ERROR_NONE)
         judge_modules(doctor, tree, check.module != NULL ? DOCTOR_PROBLEM : DOCTOR_WARNING);
     doctor->area = "identity";
-    if (check.pin_source != NULL)
-        doctor_token_check_pin_source(doctor, check.name, check.pin_source);
     if (r == ERROR_NONE)
         judge_identity(doctor, &check, tree);
     else
@@ -357,6 +357,23 @@ static void check_identity(struct doctor *doctor, const struct doctor_token_conf
         free(names[i]);
     uri_free(check.parsed);
     cJSON_Delete(tree);
+}
+
+static void check_section(struct doctor *doctor, const struct doctor_token_config *config, const cJSON *section)
+{
+    const cJSON *options = item_of(section, "options"), *uri;
+    const char *pin_source = text_of(options, "pin-source");
+    char name[128];
+
+    doctor->area = "identity";
+    (void)snprintf(name, sizeof(name), "identity %s", text_of(section, "name"));
+    if (pin_source != NULL)
+        doctor_token_check_pin_source(doctor, name, pin_source);
+    cJSON_ArrayForEach(uri, item_of(options, "uri"))
+    {
+        if (cJSON_IsString(uri))
+            check_identity(doctor, config, section, cJSON_GetStringValue(uri));
+    }
 }
 
 static void say_withheld(void *arg, const char *token, const char *source)
@@ -416,7 +433,7 @@ void doctor_token_check(struct doctor *doctor, const struct doctor_token_config 
     cJSON_ArrayForEach(section, config->identities)
     {
         if (text_equal(text_of(section, "kind"), "identity"))
-            check_identity(doctor, config, section);
+            check_section(doctor, config, section);
     }
     check_guard(doctor, config->state_directory);
 }
