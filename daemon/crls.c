@@ -402,7 +402,7 @@ static result enqueue(struct crls *crls, const struct crls_offer *offer, uint8_t
         r = error_set(err, ERROR_INTERNAL, "this service has no CRLs");
     else
         r = start_thread(crls, err);
-    if (r != ERROR_NONE) {
+    if (r != ERROR_NONE || job == NULL || issuers == NULL) {
         free(job);
         free(source);
         free(issuers);

@@ -532,7 +532,9 @@ static void release(struct network *network)
         for (size_t k = 0; k < network->shared.services[i].n_fds; k++)
             (void)close(network->shared.services[i].fds[k]);
     }
-    for (size_t i = 0; network->shared.identity_meters != NULL && i < network->settings->n_identities; i++)
+    for (size_t i = 0;
+         network->settings != NULL && network->shared.identity_meters != NULL && i < network->settings->n_identities;
+         i++)
         meters_free(network->shared.identity_meters[i]);
     free(network->shared.identity_meters);
     free(network->shared.services);
