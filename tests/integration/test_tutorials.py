@@ -124,6 +124,11 @@ def rest_client(t):
 
 
 @scenario
+def grpc(t):
+    tutorial(t, "grpc.md", {}, demo(t))
+
+
+@scenario
 def debugging(t):
     tutorial(t, "debugging.md", {}, demo(t))
 
