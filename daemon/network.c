@@ -12,6 +12,8 @@
 #include "daemon/meters.h"
 #include "daemon/metrics.h"
 #include "daemon/worker.h"
+#include "tls/libctx.h"
+#include "tls/ticket_keys.h"
 #include "tls/verify/crl.h"
 
 #include <pthread.h>
@@ -350,6 +352,10 @@ static result prepare(struct network *network, struct error *err)
     if (r != ERROR_NONE)
         return r;
     r = prepare_crls(network, err);
+    if (r == ERROR_NONE && network->program->purpose == KEYHOLDER_PURPOSE_SERVER) {
+        network->shared.ticket_keys = ticket_keys_new(err);
+        r = network->shared.ticket_keys == NULL ? err->category : ERROR_NONE;
+    }
     network->shared.program = network->program;
     network->shared.settings = network->settings;
     network->shared.groups = &network->groups;
@@ -541,6 +547,7 @@ static void release(struct network *network)
     crl_fetch_free(network->fetch);
     crls_free(network->crls);
     forget_saved(network);
+    ticket_keys_free(network->shared.ticket_keys);
     groups_free(&network->groups);
     if (network->settings != NULL)
         settings_free(network->settings);

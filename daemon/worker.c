@@ -115,6 +115,11 @@ struct meters *worker_identity_meters(const struct worker *worker, const char *n
     return NULL;
 }
 
+struct ticket_keys *worker_ticket_keys(const struct worker *worker)
+{
+    return worker->shared->ticket_keys;
+}
+
 unsigned worker_generation(const struct worker *worker)
 {
     return worker->shared->generation;

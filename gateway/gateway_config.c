@@ -164,9 +164,7 @@ static const struct config_option gateway_options[] = {
      .type = CONFIG_BOOL,
      .offset = offsetof(struct gateway_config_gateway, service.resumption),
      .fallback = "true",
-     .idle = true,
-     .help = "Let clients resume TLS sessions. Without effect yet: every handshake is a full one, checked against "
-             "today's CRLs."},
+     .help = "Let clients resume TLS sessions; their whole path is verified anew each time, against today's CRLs."},
     {.name = "alpn",
      .type = CONFIG_LIST,
      .offset = offsetof(struct gateway_config_gateway, alpn),

@@ -168,12 +168,14 @@ void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF
         ret->x509_error = X509_V_ERR_UNSPECIFIED;
 }
 
-static void drop_verdict(struct connection *connection)
+void connection_forget_verdict(struct connection *connection)
 {
     if (connection->verdict != NULL)
         verdict_free(connection->verdict);
     free(connection->verdict);
     connection->verdict = NULL;
+    connection->verdict_reached = false;
+    connection->verdict_of_ticket = false;
 }
 
 static void responders_answered(void *arg)
@@ -204,7 +206,7 @@ static bool ask_responders(struct connection *connection)
 static void reach_verdict(struct connection *connection)
 {
     /* There is one already when a session was offered and not taken, or a stapled response was waited for. */
-    drop_verdict(connection);
+    connection_forget_verdict(connection);
     connection->verdict = calloc(1, sizeof(*connection->verdict));
     if (connection->verdict == NULL) {
         connection->verdict_reached = true;
@@ -213,7 +215,7 @@ static void reach_verdict(struct connection *connection)
     }
     connection_verify(connection, connection->leaf, connection->untrusted, connection->verdict);
     connection->verdict_reached = !ask_responders(connection);
-    if (!connection->verdict_reached)
+    if (!connection->verdict_reached || connection->ticket_in_question)
         return;
     if (!connection->narrated)
         narrate_chosen(connection);
@@ -274,10 +276,24 @@ static void fail(struct connection *connection, const struct error *reason)
     connection->done(connection->arg, &copy);
 }
 
-static bool peer_is_checked(const struct connection *connection)
+/* The certificate that this handshake, or the session it resumes, stands for is the one that was judged. */
+static bool verdict_is_of_peer(const struct connection *connection)
+{
+    const X509 *peer = SSL_get0_peer_certificate(connection->ssl);
+    const X509 *judged = sk_X509_value(connection->verdict->path, 0);
+
+    return peer != NULL && judged != NULL && X509_cmp(peer, judged) == 0;
+}
+
+static bool peer_is_checked(struct connection *connection)
 {
     const struct context *context = connection->context;
 
+    /* A ticket was good, but libssl did not take it: this client has proven nothing by it. */
+    if (connection->verdict_of_ticket && !SSL_session_reused(connection->ssl))
+        connection_forget_verdict(connection);
+    if (connection->verdict != NULL && context->server && !verdict_is_of_peer(connection))
+        return false;
     if (connection->verdict != NULL)
         return connection->verdict->accepted && !connection->staple_due &&
                (connection->verdict_reached || SSL_session_reused(connection->ssl));
@@ -508,7 +524,7 @@ void connection_free(struct connection *connection, bool reset)
     loop_watch_free(connection->watch);
     loop_timer_free(connection->timer);
     close_socket(connection->wire.fd, reset);
-    drop_verdict(connection);
+    connection_forget_verdict(connection);
     sk_X509_pop_free(connection->peer_path, X509_free);
     free(connection->server_name);
     free(connection);

@@ -6,6 +6,7 @@
 #include "tls/libctx.h"
 #include "tls/sessions.h"
 #include "tls/status.h"
+#include "tls/tickets.h"
 #include "tls/verify/crl.h"
 #include "tls/verify/trust.h"
 
@@ -64,7 +65,7 @@ static void set_options(struct context *context)
     (void)SSL_CTX_set_max_early_data(ssl, 0);
     (void)SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     if (context->server) {
-        /* A resumed session would skip the check of the client's chain against today's CRLs. */
+        /* Until tickets_new(): a resumed session skips libssl's check of the client's certificate. */
         (void)SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET);
         (void)SSL_CTX_set_num_tickets(ssl, 0);
     }
@@ -287,6 +288,8 @@ static result build(struct context *context, const struct context_config *config
         r = set_peer_side(context, err);
     if (r == ERROR_NONE && config->resumption && !context->server)
         r = sessions_new(context, &context->sessions, err);
+    if (r == ERROR_NONE && config->resumption && context->server && config->ticket_keys != NULL)
+        r = tickets_new(context, config->ticket_keys, &context->tickets, err);
     if (r == ERROR_NONE && context->sessions == NULL && !context->server)
         (void)SSL_CTX_set_options(context->ssl, SSL_OP_NO_TICKET);
     if (r == ERROR_NONE)
@@ -368,6 +371,7 @@ void context_free(struct context *context)
         return;
     sessions_free(context->sessions);
     SSL_CTX_free(context->ssl);
+    tickets_free(context->tickets);
     BIO_meth_free(context->wire_method);
     crl_snapshot_free(context->crls);
     trust_free(context->trust);

@@ -17,6 +17,7 @@ struct trust;
 struct crl_snapshot;
 struct inquiry;
 struct stapler;
+struct ticket_keys; /* tls/ticket_keys.h */
 struct verdict;
 
 enum context_client_auth { CONTEXT_CLIENT_AUTH_NONE, CONTEXT_CLIENT_AUTH_OPTIONAL, CONTEXT_CLIENT_AUTH_REQUIRED };
@@ -48,6 +49,7 @@ struct context_config {
     const char *const *alpn;              /* NULL-terminated; NULL or empty: none */
     bool refuse_certificate_request; /* client: a server that asks for a certificate is refused (connect --one-way) */
     bool resumption;
+    struct ticket_keys *ticket_keys; /* server: borrowed; NULL: no resumption */
     /*
      * Server: asked after a client's certificate has verified, also on resumption; anything but ERROR_NONE refuses the
      * client within the handshake, with the text as reason. The verdict is the one that accepts it, with the path and

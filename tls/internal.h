@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 struct sessions; /* tls/sessions.h */
+struct tickets;  /* tls/tickets.h */
 
 struct context {
     SSL_CTX *ssl;
@@ -45,7 +46,8 @@ struct context {
     char **alpn_names;   /* owned, NULL-terminated; NULL: none */
     unsigned char *alpn; /* wire form: length, name, ... (RFC 7301 3.1); NULL: none */
     unsigned alpn_length;
-    struct sessions *sessions; /* NULL: no resumption */
+    struct sessions *sessions; /* client; NULL: no resumption */
+    struct tickets *tickets;   /* server; NULL: no resumption */
 };
 
 enum connection_state {
@@ -75,7 +77,10 @@ struct connection {
 
     /* The verdict; leaf and untrusted are borrowed from libssl while its callback is paused. */
     bool verdict_wanted, verdict_reached;
-    bool narrated; /* the first verdict has been told */
+    bool narrated;           /* the first verdict has been told */
+    bool verdict_of_ticket;  /* it is about the client that a ticket names, and counts if that session is resumed */
+    bool ticket_in_question; /* the verdict that is wanted is about a ticket: nothing is chosen yet to be told */
+    unsigned tickets_tried;
     X509 *leaf;
     STACK_OF(X509) * untrusted;
     struct verdict *verdict;    /* owned; NULL until reached, and once the stream has been used */
@@ -117,6 +122,9 @@ void connection_setup(struct context *context);
  * say whether it accepts (connection.c).
  */
 bool connection_await_verdict(struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted);
+
+/* There is no verdict, as at the beginning (connection.c). */
+void connection_forget_verdict(struct connection *connection);
 
 /* Run chain_verify() with this connection's settings (connection.c). */
 void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted,

@@ -58,6 +58,12 @@ struct meters *worker_identity_meters(const struct worker *worker, const char *n
     return NULL;
 }
 
+struct ticket_keys *worker_ticket_keys(const struct worker *worker)
+{
+    (void)worker;
+    return NULL;
+}
+
 unsigned worker_generation(const struct worker *worker)
 {
     (void)worker;
