@@ -228,7 +228,7 @@ static SSL_TICKET_RETURN ticket_comes(SSL *ssl, SSL_SESSION *session, const unsi
         return SSL_TICKET_RETURN_IGNORE_RENEW;
     /* A TLS 1.3 client uses each ticket once (RFC 8446 C.4), so it gets the next one. */
     return status == SSL_TICKET_SUCCESS && SSL_version(ssl) < TLS1_3_VERSION ? SSL_TICKET_RETURN_USE
-                                                                              : SSL_TICKET_RETURN_USE_RENEW;
+                                                                             : SSL_TICKET_RETURN_USE_RENEW;
 }
 
 static bool set_mac(EVP_MAC_CTX *mac, struct ticket_keys_one *key)
