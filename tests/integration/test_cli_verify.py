@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 
+from harness.schema import validate
+
 PROGRAM = os.path.join(os.environ.get("TOKENTLS_BIN", ""), "tokentls")
 
 CA_CONF = """
@@ -57,6 +59,12 @@ def expect(status, in_out, in_err, *arguments):
     check(in_out in out, f"{line}: standard output lacks {in_out!r}:\n{out}")
     check(in_err in err, f"{line}: standard error lacks {in_err!r}:\n{err}")
     return out
+
+
+def expect_json(status, *arguments):
+    shown = json.loads(expect(status, "", "", *arguments, "--json"))
+    validate("verify", shown)
+    return shown
 
 
 def openssl(*arguments):
@@ -136,8 +144,8 @@ def check_verdicts(path):
 
 
 def check_json(path):
-    trust = ("verify", "--trust", path("root.pem"), "--crl", path("root.crl"), "--json")
-    good = json.loads(expect(0, "", "", *trust, path("good.pem")))
+    trust = ("verify", "--trust", path("root.pem"), "--crl", path("root.crl"))
+    good = expect_json(0, *trust, path("good.pem"))
     check(good["accepted"] is True and good["reason"] is None and good["x509_error"] == 0, "JSON: " + str(good))
     check([c["subject"] for c in good["path"]] == ["CN=leaf", "CN=Root"], "JSON path: " + str(good["path"]))
     check([c["anchor"] for c in good["path"]] == [False, True], "JSON anchors: " + str(good["path"]))
@@ -149,11 +157,12 @@ def check_json(path):
     check(("revocation", "RFC 5280 6.3.3") in leaf, "JSON checks of the leaf: " + str(leaf))
     check([word for word, _ in root] == ["chain", "extensions", "basic-constraints", "key-usage", "validity"],
           "JSON checks of the root: " + str(root))
-    bad = json.loads(expect(1, "", "", *trust, path("revoked.pem")))
+    bad = expect_json(1, *trust, path("revoked.pem"))
     check(bad["accepted"] is False and bad["x509_error"] == 23, "JSON: " + str(bad))
     check(bad["reason"]["check"] == "revocation" and bad["reason"]["depth"] == 0, "JSON reason: " + str(bad["reason"]))
     words = [c["check"] for c in bad["path"][0]["checks"]]
     check("form" in words and "revocation" not in words and "algorithms" not in words, "JSON checks: " + str(words))
+    expect_json(0, "verify", "--trust", path("root.pem"), "--revocation", "prefer", path("good.pem"))
     check(set(good) == set(bad), "the fields of the JSON object depend on the verdict")
 
 
@@ -198,7 +207,7 @@ def check_ocsp(path):
     expect(1, "", "good.pem: is not one OCSP response", *trust, *answer("good.pem"), good)
     expect(2, "", "missing.ocsp: cannot open", *trust, *answer("missing.ocsp"), good)
     expect(2, "", '--revocation-order: "crl,http" is not', *trust, "--revocation-order", "crl,http", good)
-    shown = json.loads(expect(0, "", "", *trust, *answer("good.ocsp"), "--json", good))
+    shown = expect_json(0, *trust, *answer("good.ocsp"), good)
     ocsp = shown["path"][0]["ocsp"]
     check(len(ocsp) == 1 and ocsp[0]["status"] == "good" and ocsp[0]["responder"] == "CN=Root" and
           ocsp[0]["delegated"] is False and ocsp[0]["next_update"] is not None, "JSON OCSP: " + str(ocsp))

@@ -12,6 +12,7 @@ import subprocess
 
 from harness import EchoServer, Skip, block, check, connect, exchange, host_port, main, refused, scenario
 from harness.process import deadline
+from harness.schema import validate
 
 
 def front(t):
@@ -33,7 +34,12 @@ def order(t, command, *words, status=0, name="control"):
     done = t.run("tokentls", command, *words, "--socket", t.folder / f"{name}.sock")
     said = done.stdout.decode() + done.stderr.decode()
     check(done.returncode == status, f"{command} {words}: status {done.returncode}, not {status}: {said}")
-    return json.loads(done.stdout) if "--json" in words and done.stdout else said
+    if "--json" not in words or not done.stdout:
+        return said
+    answer = json.loads(done.stdout)
+    plain = "identities" not in answer
+    validate("refusal" if plain else "status" if command in ("status", "reload") else "order", answer)
+    return answer
 
 
 def state_of(t, identity):
@@ -154,6 +160,9 @@ def status_names_states_reasons_and_addresses(t):
     check('did you mean "good"' in order(t, "unlock", "goood", status=3), "a near name")
     check("no service uses" in order(t, "lock", "client", status=3), "an unused one")
     order(t, "unlock", "spare", status=3)
+    spare = order(t, "unlock", "spare", "--json", status=3)["identities"]
+    check([one["name"] for one in spare] == ["spare"] and spare[0]["signatures"] == 0, str(spare))
+    check("goood" in order(t, "lock", "goood", "--json", status=3)["error"], "no such identity")
 
 
 @scenario
@@ -244,6 +253,10 @@ def the_command_lines_own_record_is_cleared(t):
     check(done.returncode == 0 and done.stdout == b"hello\n", str(done))
     done = t.run("tokentls", "unlock", "--own")
     check(done.returncode == 0 and b"nothing is withheld" in done.stdout, str(done))
+    check(attempt("000000000000").returncode == 4, "a wrong PIN again")
+    cleared = json.loads(t.run("tokentls", "unlock", "--own", "--json").stdout)
+    validate("cleared", cleared)
+    check([one["pin_source"] for one in cleared["cleared"]] == ["env:CLI_PIN"], str(cleared))
     check(t.run("tokentls", "unlock", "--own", "finance").returncode == 2, "--own with an identity")
 
 

@@ -10,6 +10,7 @@ import threading
 
 from harness import Failure, EchoServer, block, check, connect, exchange, host_port, main, refused, scenario
 from harness.revocation import CLIENT, Authority, Certificate, call, issue, put
+from harness.schema import validate
 
 BIG = 200_000
 
@@ -196,7 +197,9 @@ def status_lists_the_crls_in_use(t):
     def rows():
         done = t.run("tokentls", "status", "--socket", socket, "--json")
         check(done.returncode == 0, f"status: {done.stderr}")
-        return {row["issuer"]: row for row in json.loads(done.stdout)["services"][0]["crls"]}
+        answer = json.loads(done.stdout)
+        validate("status", answer)
+        return {row["issuer"]: row for row in answer["services"][0]["crls"]}
 
     before = rows()
     check(len(before) == 2 and all(row["entries"] == 0 for row in before.values()), f"at the start: {before}")

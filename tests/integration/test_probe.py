@@ -50,8 +50,9 @@ def openssl_in_each_mode_and_version(t):
 
 @scenario
 def gnutls_in_each_mode(t):
-    for mode, server in (("mutual", GnutlsServer(t)), ("one-way", GnutlsServer(t, mutual=False))):
-        tree = probe(t, server.text, "--expect", mode)
+    for mode, server in (("mutual", GnutlsServer(t)), ("optional", GnutlsServer(t, mutual=None)),
+                         ("one-way", GnutlsServer(t, mutual=False))):
+        tree = probe(t, server.text, "--expect", mode, "--wait", "1s" if mode == "optional" else "10s")
         check(set(modes(tree).values()) == {mode}, f"{mode}: {modes(tree)}")
 
 

@@ -16,6 +16,7 @@ import threading
 
 from harness import EchoServer, Skip, block, check, deadline, exchange, host_port, main, refused, scenario
 from harness.process import command_line, descendants, wait_gone
+from harness.schema import validate
 
 WRONG = "000000000000"
 
@@ -39,7 +40,11 @@ def order(t, command, *words, status=0):
     done = t.run("tokentls", command, *words, "--socket", t.folder / "control.sock")
     said = done.stdout.decode() + done.stderr.decode()
     check(done.returncode == status, f"{command} {words}: status {done.returncode}, not {status}: {said}")
-    return json.loads(done.stdout) if "--json" in words and done.stdout else said
+    if "--json" not in words or not done.stdout:
+        return said
+    answer = json.loads(done.stdout)
+    validate(command if command == "status" else "order", answer)
+    return answer
 
 
 def state(t):

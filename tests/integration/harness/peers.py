@@ -198,13 +198,13 @@ class OpensslServer:
 
 
 class GnutlsServer:
-    """gnutls-serv that demands and verifies a client certificate and echoes each line."""
+    """gnutls-serv that demands and verifies a client certificate (mutual=None: only asks) and echoes each line."""
 
     def __init__(self, t, *options, mutual=True):
-        demand = ["--require-client-cert", "--verify-client-cert"] if mutual else ["--disable-client-cert"]
+        demand = {True: ["--require-client-cert", "--verify-client-cert"], None: [], False: ["--disable-client-cert"]}
         self.process = t.start(["gnutls-serv", "--port", "0", "--echo", "--x509certfile", t.pki / "server.pem",
-                                "--x509keyfile", t.pki / "server.key", "--x509cafile", t.pki / "root.pem", *demand,
-                                *options])
+                                "--x509keyfile", t.pki / "server.key", "--x509cafile", t.pki / "root.pem",
+                                *demand[mutual], *options])
         self.process.wait_line(r"listening on IPv4 .*done")
         self.address = ("127.0.0.1", listening_port(self.process.pid))
         self.text = f"127.0.0.1:{self.address[1]}"
