@@ -170,6 +170,24 @@ def an_indirect_crl_counts(t):
 
 
 @scenario
+def an_indirect_crl_counts_beside_a_good_one(t):
+    """The intermediate's own CRL calls the client good, and nobody points to the other."""
+    signer, _ = issue(t, "crl-issuer", "root", "basicConstraints = CA:FALSE\nkeyUsage = critical, cRLSign\n"
+                      "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n", serial=0x4001)
+    trust = t.file("trust.pem", (t.pki / "root.pem").read_text() + signer.read_text())
+    place = Place(t, ("client", "good"), client_trust=str(trust))
+    issuer, owner = Authority(t.folder, "crl-issuer"), Certificate(t.pki / "intermediate.pem")
+    place.works()
+    mark = place.change("indirect.crl", issuer.crl([serial(t, "client")], number=1, owner=owner),
+                        r"crl loaded\b.*crl-issuer.*checked=true")
+    check(refused(place.address()), "a client that the indirect CRL revokes is served")
+    place.gateway.wait_line(r"result=refused\b.*revoked since .* by CRL of CN=crl-issuer", after=mark)
+    place.works("good")
+    place.change("indirect.crl", issuer.crl([0x1111], number=2, since=-30, owner=owner), r"crl loaded\b.*number=02")
+    place.works()
+
+
+@scenario
 def an_expired_crl_is_used_within_its_grace(t):
     place = Place(t, crl_grace="1h")
     place.change("intermediate.crl", place.intermediate.crl(number=2, since=-30, until=-1), r"crl loaded\b.*number=02")

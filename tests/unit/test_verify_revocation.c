@@ -262,6 +262,37 @@ static void delta_releases_a_hold(void **state)
     delta_revokes(true, true, "accepted", X509_V_OK);
 }
 
+/* Two deltas in one folder, and nobody points to them: the later one takes the client off hold. */
+static void later_delta_releases_what_an_earlier_one_held(void **state)
+{
+    struct pki_crl delta;
+    WORLD(w);
+
+    w.inter_crl_spec.extensions[0] = (struct pki_extension){"crlNumber", "DER:020101"};
+    world_build(&w);
+    delta = w.inter_crl_spec;
+    delta.this_update = PKI_NOW - 120;
+    delta.revoked[0] = 3;
+    delta.reason = 6;
+    delta.extensions[0].value = "DER:020102";
+    delta.extensions[1] = (struct pki_extension){"deltaCRL", "critical,DER:020101"};
+    w.crls[w.n_crls++] = pki_make_crl(&delta);
+    crl_snapshot_free((struct crl_snapshot *)(uintptr_t)w.request.crls);
+    w.request.crls = pki_snapshot(w.crls, w.n_crls);
+    expect(&w,
+           "certificate CN=client (depth 0): revocation: revoked since 2027-01-13T08:00:00Z (certificateHold) by "
+           "CRL of CN=Intermediate (RFC 5280 6.1.3 (a)(3))",
+           X509_V_ERR_CERT_REVOKED);
+    delta.this_update = PKI_NOW - 60;
+    delta.reason = 8;
+    delta.extensions[0].value = "DER:020103";
+    w.crls[w.n_crls++] = pki_make_crl(&delta);
+    crl_snapshot_free((struct crl_snapshot *)(uintptr_t)w.request.crls);
+    w.request.crls = pki_snapshot(w.crls, w.n_crls);
+    expect(&w, "accepted", X509_V_OK);
+    world_free(&w);
+}
+
 /* A delta is no base: alone it does not answer for anything. */
 static void delta_without_base(void **state)
 {
@@ -307,6 +338,7 @@ int main(void)
         cmocka_unit_test(delta_with_freshest_crl),
         cmocka_unit_test(delta_nobody_points_to),
         cmocka_unit_test(delta_releases_a_hold),
+        cmocka_unit_test(later_delta_releases_what_an_earlier_one_held),
         cmocka_unit_test(delta_without_base),
         cmocka_unit_test(crl_for_ca_certificates_only),
     };

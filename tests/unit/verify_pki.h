@@ -43,6 +43,7 @@ struct pki_crl {
     int64_t this_update, next_update; /* 0: a day ago, in a week; next_update < 0: absent */
     long revoked[4];                  /* serial numbers, 0 ends */
     int reason;                       /* of all of them; 0: none */
+    X509 *owner;                      /* who has issued them (an indirect CRL); NULL: the CRL's issuer */
     const char *digest;               /* NULL: SHA256 */
     struct pki_extension extensions[PKI_EXTENSIONS_MAX];
 };
@@ -119,6 +120,21 @@ static inline void pki_revoke(X509_CRL *crl, long serial, int reason, int64_t wh
     ASN1_TIME_free(time);
 }
 
+/* Say in the first entry whose certificates all of them are (RFC 5280 5.3.3). */
+static inline void pki_own(X509_CRL *crl, const X509 *owner)
+{
+    GENERAL_NAMES *names = sk_GENERAL_NAME_new_null();
+    GENERAL_NAME *name = GENERAL_NAME_new();
+
+    assert_non_null(name);
+    GENERAL_NAME_set0_value(name, GEN_DIRNAME, X509_NAME_dup(X509_get_subject_name(owner)));
+    assert_true(sk_GENERAL_NAME_push(names, name) > 0);
+    assert_int_equal(X509_REVOKED_add1_ext_i2d(sk_X509_REVOKED_value(X509_CRL_get_REVOKED(crl), 0),
+                                               NID_certificate_issuer, names, 1, 0),
+                     1);
+    GENERAL_NAMES_free(names);
+}
+
 static inline X509_CRL *pki_make_crl(const struct pki_crl *spec)
 {
     int64_t this_update = spec->this_update ? spec->this_update : PKI_NOW - PKI_DAY;
@@ -137,6 +153,8 @@ static inline X509_CRL *pki_make_crl(const struct pki_crl *spec)
     }
     for (size_t i = 0; i < 4 && spec->revoked[i] != 0; i++)
         pki_revoke(crl, spec->revoked[i], spec->reason, PKI_NOW - 2 * PKI_DAY);
+    if (spec->owner != NULL)
+        pki_own(crl, spec->owner);
     for (size_t i = 0; i < PKI_EXTENSIONS_MAX && spec->extensions[i].name != NULL; i++) {
         X509_EXTENSION *extension = X509V3_EXT_conf(NULL, &ctx, spec->extensions[i].name, spec->extensions[i].value);
 

@@ -78,7 +78,8 @@ struct chain_request {
     const char *hostname;        /* DNS name or IP address literal the leaf must carry; NULL: not checked */
     const char *const *policies; /* initial policy set as dotted OIDs, NULL-terminated; NULL: any-policy */
     bool explicit_policy, inhibit_any, inhibit_mapping; /* RFC 5280 6.1.1 (e) (f) (g) inputs */
-    OSSL_LIB_CTX *libctx;                               /* NULL: default */
+    bool of_crl_issuer;   /* the leaf is a CRL issuer's: indirect CRLs of yet other issuers are not asked about it */
+    OSSL_LIB_CTX *libctx; /* NULL: default */
 };
 
 /* Certificates besides the leaf that are looked at; further ones are left aside. */

@@ -74,8 +74,7 @@ static bool same_extension(X509_CRL *a, X509_CRL *b, int nid)
                                  X509_EXTENSION_get_data(X509_CRL_get_ext(b, at_b))) == 0;
 }
 
-/* One succeeds the other: the same issuer (RFC 5280 5.2.1 tells its keys apart), scope (5.2.5) and kind. */
-static bool same_scope(X509_CRL *a, X509_CRL *b)
+bool crl_store_same_scope(X509_CRL *a, X509_CRL *b)
 {
     return X509_NAME_cmp(X509_CRL_get_issuer(a), X509_CRL_get_issuer(b)) == 0 && is_delta(a) == is_delta(b) &&
            same_extension(a, b, NID_authority_key_identifier) && same_extension(a, b, NID_issuing_distribution_point);
@@ -135,7 +134,7 @@ static struct entry *find_predecessor(const struct crl_store *store, const struc
     for (size_t i = 0; i < store->n; i++) {
         const struct entry *entry = &store->entries[i];
 
-        if (same_scope(entry->crl, offered->crl) &&
+        if (crl_store_same_scope(entry->crl, offered->crl) &&
             (entry->signer == NULL || offered->signer == NULL || EVP_PKEY_eq(entry->signer, offered->signer) == 1))
             return &store->entries[i];
     }

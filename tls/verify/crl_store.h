@@ -72,6 +72,12 @@ MUST_USE result crl_store_put(struct crl_store *store, const struct crl_store_in
 /* What is in it now; the caller's (crl_snapshot_free()). */
 MUST_USE result crl_store_snapshot(const struct crl_store *store, struct crl_snapshot **ret, struct error *err);
 
+/*
+ * True when one CRL succeeds the other: the same issuer (RFC 5280 5.2.1 tells its keys apart), scope (5.2.5) and kind
+ * (complete or delta). Any thread.
+ */
+bool crl_store_same_scope(X509_CRL *a, X509_CRL *b);
+
 /* The rows for people. crl_store_row(): `i` < crl_store_count(). */
 size_t crl_store_count(const struct crl_store *store);
 void crl_store_row(const struct crl_store *store, size_t i, struct crl_store_row *ret);

@@ -5,6 +5,7 @@
 #include "tls/verify/crl.h"
 #include "tls/verify/extension.h"
 #include "tls/verify/finding.h"
+#include "tls/verify/further_crls.h"
 #include "tls/verify/lookup.h"
 #include "tls/verify/name.h"
 #include "tls/verify/pin.h"
@@ -397,37 +398,6 @@ static bool algorithms_are_good(struct finding *finding, int depth, X509 *certif
     return true;
 }
 
-/*
- * A delta that the operator has configured counts even where neither the certificate nor the base CRL points to it
- * (freshestCRL): any source that says revoked rejects. Older than the base it says nothing new.
- */
-static bool is_revoked_by_delta(struct finding *finding, int depth, X509 *certificate, X509 *issuer)
-{
-    const struct crl_snapshot *snapshot = finding->request->crls;
-    int64_t base = 0;
-    int n = 0, first = crl_snapshot_find(snapshot, X509_get_issuer_name(certificate), &n);
-
-    for (size_t i = 0; i < finding->verdict->n_crls; i++) {
-        const struct verdict_crl *used = &finding->verdict->crls[i];
-
-        if (used->depth == depth && !used->delta && used->this_update > base)
-            base = used->this_update;
-    }
-    for (int i = first; i < first + n; i++) {
-        X509_CRL *crl = sk_X509_CRL_value(crl_snapshot_crls(snapshot), i);
-        int64_t since = verdict_seconds(X509_CRL_get0_lastUpdate(crl));
-        X509_REVOKED *entry = NULL;
-
-        if (X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) < 0 || since < base || since > finding->request->time)
-            continue;
-        if (X509_CRL_get0_by_cert(crl, &entry, certificate) != 1 || X509_CRL_verify(crl, X509_get0_pubkey(issuer)) != 1)
-            continue;
-        finding_reject_revoked(finding, depth, certificate, crl);
-        return true;
-    }
-    return false;
-}
-
 static void check_path(struct finding *finding, STACK_OF(X509) * path)
 {
     int n = sk_X509_num(path);
@@ -441,8 +411,7 @@ static void check_path(struct finding *finding, STACK_OF(X509) * path)
             return;
         if (finding->request->policy == CHAIN_POLICY_2026 && (signer != NULL || n == 1))
             verdict_pass(finding->verdict, VERDICT_ALGORITHMS, i, i);
-        if (revocation_uses_crls(finding->request) && finding->request->crls != NULL && signer != NULL &&
-            is_revoked_by_delta(finding, i, certificate, signer))
+        if (further_crls_revoke(finding, path, i))
             return;
     }
 }
