@@ -1,6 +1,7 @@
 #include "client/probe_identity.h"
 
 #include "base/clock.h"
+#include "tls/fit.h"
 #include "tls/verify/verdict.h"
 
 #include <limits.h>
@@ -13,64 +14,22 @@ static void add_text(cJSON *array, const char *text)
     (void)cJSON_AddItemToArray(array, cJSON_CreateString(text));
 }
 
-static bool issuer_listed(const struct probe_identity_facts *facts, const struct probe_request *request)
-{
-    int n = sk_X509_NAME_num(request->issuers), n_chain = facts->chain != NULL ? sk_X509_num(facts->chain) : 0;
-
-    if (n <= 0)
-        return true;
-    for (int i = -1; i < n_chain; i++) {
-        const X509 *certificate = i < 0 ? facts->leaf : sk_X509_value(facts->chain, i);
-
-        for (int j = 0; j < n; j++) {
-            if (X509_NAME_cmp(X509_get_issuer_name(certificate), sk_X509_NAME_value(request->issuers, j)) == 0)
-                return true;
-        }
-    }
-    return false;
-}
-
-/* TLS 1.3 ties ECDSA schemes to curves and has PKCS#1 v1.5 for certificates only (RFC 8446 4.2.3). */
-static bool scheme_is_of_version(uint16_t scheme, X509 *leaf, int version)
-{
-    int bits = EVP_PKEY_get_bits(X509_get0_pubkey(leaf));
-
-    if (version < TLS1_3_VERSION)
-        return true;
-    switch (scheme) {
-    case SCHEME_ECDSA_SHA256:
-        return bits == 256;
-    case SCHEME_ECDSA_SHA384:
-        return bits == 384;
-    case SCHEME_ECDSA_SHA512:
-        return bits == 521;
-    case SCHEME_RSA_PKCS1_SHA256:
-    case SCHEME_RSA_PKCS1_SHA384:
-    case SCHEME_RSA_PKCS1_SHA512:
-        return false;
-    default:
-        return true;
-    }
-}
-
 static bool scheme_shared(const struct probe_identity_facts *facts, const struct probe_request *request, int version)
 {
     for (size_t i = 0; i < facts->n_schemes; i++) {
         for (size_t j = 0; j < request->n_schemes; j++) {
             if (facts->schemes[i] == request->schemes[j] &&
-                scheme_is_of_version(facts->schemes[i], facts->leaf, version))
+                fit_version(X509_get0_pubkey(facts->leaf), facts->schemes[i], version))
                 return true;
         }
     }
     return false;
 }
 
-/* RFC 5246 7.4.4, RFC 8422 5.4: the types that TLS 1.2 lists besides the schemes. */
+/* The types that TLS 1.2 lists besides the schemes. */
 static bool type_listed(const struct probe_identity_facts *facts, const struct probe_request *request)
 {
-    unsigned char wanted = EVP_PKEY_is_a(X509_get0_pubkey(facts->leaf), "RSA") ? TLS_CT_RSA_SIGN : TLS_CT_ECDSA_SIGN;
-
-    return request->n_types == 0 || memchr(request->types, wanted, request->n_types) != NULL;
+    return request->n_types == 0 || fit_type(X509_get0_pubkey(facts->leaf), request->types, request->n_types);
 }
 
 static void judge_certificate(X509 *leaf, cJSON *into)
@@ -91,7 +50,7 @@ void probe_identity_judge(const struct probe_identity_facts *facts, const struct
                           cJSON *into)
 {
     judge_certificate(facts->leaf, into);
-    if (!issuer_listed(facts, request))
+    if (!fit_issuer(facts->leaf, facts->chain, request->issuers))
         add_text(into, sk_X509_num(facts->chain) > 0
                            ? "no issuer in its chain is in the server's list"
                            : "its issuer is not in the server's list (the chain is the certificate alone: is an "

@@ -2,6 +2,7 @@
 
 #include "base/buffer.h"
 #include "base/text.h"
+#include "tls/fit.h"
 #include "tls/internal.h"
 #include "tls/narrate.h"
 
@@ -36,29 +37,6 @@ static enum key_type identity_type(const struct identity *identity)
     return EVP_PKEY_is_a(key, "EC") ? KEY_TYPE_EC : KEY_TYPE_ED25519;
 }
 
-/* In TLS 1.3 an ECDSA scheme names its curve, and PKCS#1 v1.5 is for certificates only (RFC 8446 4.2.3). */
-static bool fits_version(const struct identity *identity, uint16_t scheme, int version)
-{
-    int bits = EVP_PKEY_get_bits(identity_key(identity));
-
-    if (version < TLS1_3_VERSION)
-        return true;
-    switch (scheme) {
-    case SCHEME_ECDSA_SHA256:
-        return bits == 256;
-    case SCHEME_ECDSA_SHA384:
-        return bits == 384;
-    case SCHEME_ECDSA_SHA512:
-        return bits == 521;
-    case SCHEME_RSA_PKCS1_SHA256:
-    case SCHEME_RSA_PKCS1_SHA384:
-    case SCHEME_RSA_PKCS1_SHA512:
-        return false;
-    default:
-        return true;
-    }
-}
-
 bool choice_fits_tls_1_3(const struct identity *identity)
 {
     size_t n;
@@ -67,7 +45,7 @@ bool choice_fits_tls_1_3(const struct identity *identity)
     if (identity_key(identity) == NULL)
         return true;
     for (size_t i = 0; i < n; i++)
-        if (fits_version(identity, schemes[i], TLS1_3_VERSION))
+        if (fit_version(identity_key(identity), schemes[i], TLS1_3_VERSION))
             return true;
     return false;
 }
@@ -205,24 +183,6 @@ result choice_prepare(struct connection *connection, struct error *err)
     return ERROR_NONE;
 }
 
-/* True when some certificate of the chain was issued by a name the server listed (RFC 8446 4.2.4); none listed: any. */
-static bool issuer_acceptable(const struct connection *connection, const struct identity *identity)
-{
-    const STACK_OF(X509_NAME) *names = SSL_get0_peer_CA_list(connection->ssl);
-    const STACK_OF(X509) *chain = identity_chain(identity);
-
-    if (names == NULL || sk_X509_NAME_num(names) == 0)
-        return true;
-    for (int i = -1; i < sk_X509_num(chain); i++) {
-        const X509 *certificate = i < 0 ? identity_certificate(identity) : sk_X509_value(chain, i);
-
-        for (int j = 0; j < sk_X509_NAME_num(names); j++)
-            if (X509_NAME_cmp(X509_get_issuer_name(certificate), sk_X509_NAME_value(names, j)) == 0)
-                return true;
-    }
-    return false;
-}
-
 /* The scheme libssl will take for this identity: the first shared one that fits the key; 0 when there is none. */
 static uint16_t shared_scheme(struct connection *connection, const struct identity *identity)
 {
@@ -237,23 +197,22 @@ static uint16_t shared_scheme(struct connection *connection, const struct identi
         if (SSL_get_shared_sigalgs(connection->ssl, i, NULL, NULL, NULL, &low, &high) <= 0)
             break;
         scheme = (uint16_t)((high << 8) | low);
-        if (mechanism_scheme_fits(scheme, type) && fits_version(identity, scheme, version))
+        if (mechanism_scheme_fits(scheme, type) && fit_version(identity_key(identity), scheme, version))
             return has_scheme(identity, scheme) ? scheme : 0;
     }
     return 0;
 }
 
-/* TLS 1.2 lists certificate types too (RFC 5246 7.4.4; RFC 8422 5.4 takes ecdsa_sign for EdDSA as well). */
+/* TLS 1.2 lists certificate types besides the schemes. */
 static bool type_acceptable(const struct connection *connection, const struct identity *identity)
 {
-    unsigned char wanted = identity_type(identity) == KEY_TYPE_RSA ? TLS_CT_RSA_SIGN : TLS_CT_ECDSA_SIGN;
     const unsigned char *types = NULL;
     size_t n;
 
     if (SSL_version(connection->ssl) >= TLS1_3_VERSION)
         return true;
     n = (size_t)SSL_get0_certificate_types(connection->ssl, &types);
-    return types != NULL && n > 0 && memchr(types, wanted, n) != NULL;
+    return fit_type(identity_key(identity), types, n);
 }
 
 /* What the server may see otherwise: dates by its own clock, issuers by a chain it can complete. Text, or NULL. */
@@ -265,7 +224,7 @@ static const char *doubt(const struct connection *connection, const struct ident
         return "its certificate is not valid yet";
     if (X509_cmp_current_time(X509_get0_notAfter(leaf)) <= 0)
         return "its certificate has expired";
-    if (issuer_acceptable(connection, identity))
+    if (fit_issuer(leaf, identity_chain(identity), SSL_get0_peer_CA_list(connection->ssl)))
         return NULL;
     if (sk_X509_num(identity_chain(identity)) > 0)
         return "no issuer in its chain is one that the server accepts";
