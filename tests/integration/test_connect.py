@@ -5,7 +5,6 @@
 
 import os
 import re
-import select
 import socket
 import ssl
 import struct
@@ -14,6 +13,7 @@ import threading
 
 from harness import EchoServer, MODULE, OpensslServer, check, deadline, host_port, main, read_all, scenario
 from harness.peers import Server
+from harness.terminal import Terminal
 
 MUCH = bytes(range(256)) * 16384  # 4 MiB
 
@@ -348,26 +348,14 @@ def the_pin_comes_from_the_environment_or_a_descriptor(t):
 def type_on_terminal(t, words, env, answer):
     """Run `words` with a controlling terminal and type `answer` at the prompt; (status, terminal, stdout)."""
     reader, writer = os.pipe()
-    pid, terminal = os.forkpty()
-    if pid == 0:
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(writer, 1)
-        os.execve(words[0], words, {**os.environ, "XDG_STATE_HOME": str(t.state()), **env})
+    terminal = Terminal(t, words, env, stdout=writer)
     os.close(writer)
-    said, answered = b"", False
-    while select.select([terminal], [], [], deadline())[0]:
-        try:
-            part = os.read(terminal, 4096)
-        except OSError:
-            break
-        said += part
-        if b"PIN" in said and not answered:
-            os.write(terminal, answer + b"\n")
-            answered = True
+    terminal.expect("PIN")
+    terminal.expect(": ")
+    terminal.type(answer + "\n")
+    code = terminal.end()
     with os.fdopen(reader, "rb") as out:
-        output = out.read()
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode(errors="replace"), output
+        return code, terminal.text(), out.read()
 
 
 @scenario
@@ -379,7 +367,7 @@ def a_person_is_asked_on_the_terminal(t):
     server = TlsServer(t, greet)
     words = [str(word) for word in (t.program("tokentls"), *one_way(t, server)[1:-1], "--identity",
                                     t.token.uri("client"), "--module", MODULE, server.text)]
-    code, said, output = type_on_terminal(t, words, t.token.environment, t.token.pin.encode())
+    code, said, output = type_on_terminal(t, words, t.token.environment, t.token.pin)
     check(code == 0 and output == b"welcome", f"status {code}: {said}")
     check(t.token.pin not in said, "the PIN was echoed")
 

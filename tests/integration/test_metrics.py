@@ -3,7 +3,6 @@
 """What is counted: the metrics page, /health, the tables of tokentls status, over reloads and failures."""
 
 import os
-import pty
 import re
 import signal
 import time
@@ -12,6 +11,7 @@ import urllib.request
 
 from harness import EchoServer, Failure, check, connect, deadline, exchange, host_port, main, refused, scenario
 from harness.process import wait_gone
+from harness.terminal import Terminal
 
 
 def get(page, path="/metrics"):
@@ -222,17 +222,12 @@ def status_shows_the_tables(t):
     check(re.search(r"^  last failure 20\d\d-\S+Z: .*refused", said, re.M), said)
     check(re.search(r"^client +ready +1 +0 +\d+\.\d +\d+\.\d +\d+  20\d\d-\S+Z$", said, re.M), said)
     # In a terminal it is shown again and again, in place, until Ctrl-C.
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(t.program("tokentls"), ["tokentls", "status", "--watch", "--interval", "1", "--socket", str(sock)])
-    shown = b""
-    while shown.count(b"\x1b[H") < 2:
-        shown += os.read(terminal, 4096)
-    os.write(terminal, b"\x03")
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    check(os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGINT, f"status {status}")
-    check(b"listens on" in shown and b"one" in shown, f"{shown!r}")
+    terminal = Terminal(t, [t.program("tokentls"), "status", "--watch", "--interval", "1", "--socket", sock])
+    terminal.expect("\x1b[H")
+    terminal.expect("\x1b[H")
+    terminal.type("\x03")
+    check(terminal.end() == -signal.SIGINT, "it was not ended by Ctrl-C")
+    check("listens on" in terminal.text() and "one" in terminal.text(), terminal.text())
 
 
 if __name__ == "__main__":

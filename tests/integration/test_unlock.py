@@ -5,9 +5,7 @@
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import socket
 import stat
@@ -17,6 +15,7 @@ import threading
 from harness import EchoServer, Skip, block, check, deadline, exchange, host_port, main, refused, scenario
 from harness.process import command_line, descendants, wait_gone
 from harness.schema import validate
+from harness.terminal import Terminal
 
 WRONG = "000000000000"
 
@@ -204,26 +203,11 @@ def a_person_types_it_at_a_terminal(t):
     token = t.faulty_token()
     agent = agent_of(t, token, pin_source="unlock")
     agent.address("good")
-    pid, master = pty.fork()
-    if pid == 0:
-        os.execv(str(t.program("tokentls")), ["tokentls", "unlock", "good", "--socket", str(t.folder / "control.sock")])
-    said = b""
-    while b'PIN for identity "good": ' not in said:
-        check(select.select([master], [], [], deadline())[0], f"no prompt: {said}")
-        said += os.read(master, 1024)
-    os.write(master, token.pin.encode() + b"\n")
-    try:
-        while select.select([master], [], [], deadline())[0]:
-            more = os.read(master, 1024)
-            if not more:
-                break
-            said += more
-    except OSError:
-        pass  # the end of a terminal
-    _, status = os.waitpid(pid, 0)
-    os.close(master)
-    check(os.waitstatus_to_exitcode(status) == 0 and b"ready" in said, f"{status}: {said}")
-    check(token.pin.encode() not in said, "the PIN was echoed")
+    terminal = Terminal(t, [t.program("tokentls"), "unlock", "good", "--socket", t.folder / "control.sock"])
+    terminal.expect('PIN for identity "good": ')
+    terminal.type(token.pin + "\n")
+    check(terminal.end() == 0 and "ready" in terminal.text(), terminal.text())
+    check(token.pin not in terminal.text(), "the PIN was echoed")
 
 
 def raw(path, data):

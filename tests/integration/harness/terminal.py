@@ -7,14 +7,18 @@ from harness.process import Failure, deadline
 
 
 class Terminal:
-    """Start `words`; expect() waits for a text on the terminal, type() answers. Standard output is the terminal too."""
+    """Start `words`; expect() waits for a text on the terminal, type() answers. Standard output is the terminal too,
+    unless it is a descriptor given as `stdout`; standard input is then empty."""
 
-    def __init__(self, t, words, env):
+    def __init__(self, t, words, env=None, stdout=None):
         words = [str(word) for word in words]
         self.said, self.seen = b"", 0
         self.pid, self.descriptor = os.forkpty()
         if self.pid == 0:
-            os.execve(words[0], words, {**os.environ, "XDG_STATE_HOME": str(t.state()), **env})
+            if stdout is not None:
+                os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+                os.dup2(stdout, 1)
+            os.execve(words[0], words, {**os.environ, "XDG_STATE_HOME": str(t.state()), **(env or {})})
 
     def read(self):
         """False at the end."""
