@@ -7,6 +7,7 @@ import tempfile
 import documented
 import forbidden
 import limits
+import links
 import sources
 
 LONG = "static int f(void)\n{\n" + "    work();\n" * 101 + "}\n"
@@ -38,6 +39,16 @@ CASES = [
     (forbidden, "base/a.c", "void f(void)\n{\n    getaddrinfo(0);\n}\n", 1),
     (forbidden, "docs/a.md", "see /wo" + "rk/main/x\n", 1),
     (forbidden, "docs/a.md", "this is my home/workshop/life\n", 0),
+    (links, "docs/a.md", "[b](b.md)\n", 1),
+    (links, "docs/a.md", "[above](../../..)\n", 1),
+    (links, "docs/a.md", "# A  `b`, c\n[itself](a.md), [here](#a--b-c), [folder](../docs/), [far](https://a.example/b)\n", 0),
+    (links, "docs/a.md", "# A\n[there](#b) [there](a.md#b)\n", 2),
+    (links, "docs/a.md", "# A\n# A\n[second](#a-1) [third](#a-2)\n", 1),
+    (links, "docs/a.md", "`[b](b.md)`\n```\n[b](b.md)\n# b\n```\n", 0),
+    (links, "docs/a.md", "```\n# b\n```\n[b](#b)\n", 1),
+    (links, "docs/decisions/0002-a.md", "# A\n", 1),
+    (links, "docs/decisions/0001-a.md", "# A\n", 0),
+    (links, "README.md", "[a](docs/a.md)\n", 1),
 ]
 
 
@@ -46,7 +57,7 @@ def main():
     for lint, name, content, expected in CASES:
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, name)
-            path.parent.mkdir(parents=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
             found = lint.check(pathlib.Path(folder))
             if len(found) != expected:
