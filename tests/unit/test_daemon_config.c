@@ -521,6 +521,34 @@ static char *read_source(const char *name)
     return text;
 }
 
+/* Each option and section that the sample shows in a comment, put into force alone. Returns how many. */
+static size_t try_commented(bool gateway, const char *sample)
+{
+    size_t n = 0;
+
+    for (const char *at = sample; (at = strstr(at, "# ")) != NULL; at += 2) {
+        const char *before = at, *name = at + 2;
+        size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
+        struct config_errors errors = {0};
+        char *text;
+
+        while (before > sample && before[-1] == ' ')
+            before--;
+        if ((before > sample && before[-1] != '\n') || length == 0 ||
+            (name[length + strspn(name + length, " ")] != '=' && strncmp(name + length, " {", 2) != 0))
+            continue;
+        text = strdup(sample);
+        assert_non_null(text);
+        memset(text + (at - sample), ' ', 1);
+        if (!try_text(gateway, text, &errors))
+            fail_msg("%.*s: %s", (int)strcspn(name, "\n"), name, errors.text[0]);
+        config_errors_free(&errors);
+        free(text);
+        n++;
+    }
+    return n;
+}
+
 static void test_samples(void **state)
 {
     struct config_errors errors = {0};
@@ -530,6 +558,8 @@ static void test_samples(void **state)
     (void)state;
     if (!try_text(false, agent, &errors) || !try_text(true, gateway, &errors))
         fail_msg("%s", errors.text[0]);
+    assert_int_equal(try_commented(false, agent), 10);
+    assert_int_equal(try_commented(true, gateway), 7);
     free(agent);
     free(gateway);
 }
