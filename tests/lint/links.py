@@ -1,5 +1,5 @@
 """Relative links in Markdown pages lead to a file or folder of the tree, and to a heading that is there; each page of
-docs/ is linked from README.md, and the decisions are numbered without gaps."""
+docs/ is linked from README.md, the decisions are numbered without gaps, and the tests that the threat model names are there."""
 
 import re
 import sys
@@ -74,9 +74,20 @@ def gaps(root):
             return
 
 
+def unproved(root):
+    """Tests that docs/threat-model.md names for its claims and that do not exist."""
+    page = root / "docs" / "threat-model.md"
+    text = page.read_text() if page.exists() else ""
+    for match in re.finditer(r"\bunit/test_\w+|\btest_\w+|\btests/fuzz/\w+\.c", text):
+        name = match.group(0)
+        path = f"tests/{name}.c" if name.startswith("unit/") else f"tests/integration/{name}.py"
+        if not (root / (name if name.startswith("tests/") else path)).exists():
+            yield f"docs/threat-model.md:{text[: match.start()].count(chr(10)) + 1}: {name}: no such test"
+
+
 def check(root):
     problems = [problem for name in pages(root) for problem in dead(root, name)]
-    return problems + list(unlinked(root)) + list(gaps(root))
+    return problems + list(unlinked(root)) + list(gaps(root)) + list(unproved(root))
 
 
 if __name__ == "__main__":

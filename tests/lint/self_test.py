@@ -48,6 +48,7 @@ CASES = [
     (links, "docs/a.md", "```\n# b\n```\n[b](#b)\n", 1),
     (links, "docs/decisions/0002-a.md", "# A\n", 1),
     (links, "docs/decisions/0001-a.md", "# A\n", 0),
+    (links, "docs/threat-model.md", "Said. [test_a, unit/test_b, tests/fuzz/c.c]\n", 3),
     (links, "README.md", "[a](docs/a.md)\n", 1),
 ]
 
