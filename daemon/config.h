@@ -34,16 +34,15 @@ struct config_list {
 struct config_option {
     const char *name;
     enum config_type type;
-    size_t offset;                    /* of the value in the section's struct */
-    const char *fallback;             /* the default as a user would write it (without quotes); NULL: none */
-    bool required;                    /* must be given and not be empty */
-    bool automatic;                   /* CONFIG_NUMBER: "auto" is allowed */
-    bool later;                       /* only its default is accepted: the feature does not exist yet */
-    bool idle;                        /* accepted, warned about, without effect: nobody is less safe for its absence */
-    uint64_t min, max;                /* CONFIG_NUMBER, CONFIG_DURATION */
-    const char *const *choices;       /* CONFIG_CHOICE; NULL-terminated */
-    const char *const *choices_later; /* further choices that are not supported yet; may be NULL */
-    const char *help;                 /* a sentence */
+    size_t offset;              /* of the value in the section's struct */
+    const char *fallback;       /* the default as a user would write it (without quotes); NULL: none */
+    bool required;              /* must be given and not be empty */
+    bool automatic;             /* CONFIG_NUMBER: "auto" is allowed */
+    bool later;                 /* only its default is accepted: the feature does not exist yet */
+    bool idle;                  /* accepted, warned about, without effect: nobody is less safe for its absence */
+    uint64_t min, max;          /* CONFIG_NUMBER, CONFIG_DURATION */
+    const char *const *choices; /* CONFIG_CHOICE; NULL-terminated */
+    const char *help;           /* a sentence */
 };
 
 struct config_schema {

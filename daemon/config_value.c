@@ -78,12 +78,6 @@ static void store_choice(const struct config_value_context *context, const struc
             return;
         }
     }
-    for (size_t i = 0; option->choices_later != NULL && option->choices_later[i] != NULL; i++) {
-        if (strcmp(option->choices_later[i], text) == 0) {
-            config_errors_add(context->errors, context->line, "%s = \"%s\" is not supported yet", option->name, text);
-            return;
-        }
-    }
     config_errors_add(context->errors, context->line, "%s must be %s, not \"%s\"%s%s%s", option->name,
                       config_describe_type(option, type, sizeof(type)), text,
                       nearest == NULL ? "" : "; did you mean \"", nearest == NULL ? "" : nearest,
