@@ -18,8 +18,10 @@ struct session_pool {
     bool logged_in;
     bool writable; /* what is opened from here on may change the token */
     unsigned limit;
-    unsigned busy;  /* checked out, of this generation */
-    unsigned stale; /* checked out, of an earlier one */
+    unsigned wanted;  /* the limit before the token said CKR_SESSION_COUNT */
+    uint64_t grow_at; /* CLOCK_MONOTONIC ms: try for `wanted` again, when `limit` is less */
+    unsigned busy;    /* checked out, of this generation */
+    unsigned stale;   /* checked out, of an earlier one */
     unsigned n_idle;
     CK_SESSION_HANDLE idle[SESSION_MAX];
     unsigned long generation;
@@ -84,7 +86,8 @@ void session_pool_bind(struct session_pool *pool, struct module *module, CK_SLOT
     end_generation(pool);
     pool->module = module;
     pool->slot = slot;
-    pool->limit = limit < 1 ? 1 : limit > SESSION_MAX ? SESSION_MAX : limit;
+    pool->wanted = limit < 1 ? 1 : limit > SESSION_MAX ? SESSION_MAX : limit;
+    pool->limit = pool->wanted;
     pool->bound = true;
     (void)pthread_mutex_unlock(&pool->mutex);
 }
@@ -172,9 +175,20 @@ static CK_RV open_session(struct session_pool *pool, CK_SESSION_HANDLE *ret)
     rv = MODULE_CALL(pool->module, C_OpenSession, pool->slot,
                      CKF_SERIAL_SESSION | (pool->writable ? CKF_RW_SESSION : 0), NULL, NULL, ret);
     /* Other programs may hold the rest: live with what there is. */
-    if (rv == CKR_SESSION_COUNT && pool->busy > 0)
+    if (rv == CKR_SESSION_COUNT && pool->busy > 0) {
         pool->limit = pool->busy;
+        pool->grow_at = clock_deadline(SESSION_GROW_MS);
+    }
     return rv;
+}
+
+/* All of the sessions there may be are in use: has it been so for long enough to ask for more? The mutex is held. */
+static bool may_grow(struct session_pool *pool)
+{
+    if (pool->limit >= pool->wanted || clock_monotonic_ms() < pool->grow_at)
+        return false;
+    pool->limit = pool->wanted;
+    return pool->busy < pool->limit;
 }
 
 /* One look: CKR_OK, or CKR_SESSION_COUNT when waiting may help. The mutex is held. */
@@ -191,7 +205,7 @@ static CK_RV try_take(struct session_pool *pool, CK_SESSION_HANDLE *ret)
         pool->busy++;
         return CKR_OK;
     }
-    if (pool->busy >= pool->limit)
+    if (pool->busy >= pool->limit && !may_grow(pool))
         return CKR_SESSION_COUNT;
     rv = open_session(pool, ret);
     if (rv == CKR_OK)

@@ -19,6 +19,9 @@ struct session_pool;
 /* Longest wait for a session that others use; a token that hangs is the keyholder's business. */
 #define SESSION_WAIT_MS 60000
 
+/* A pool that CKR_SESSION_COUNT made smaller asks the token for more again after this time, once each time. */
+#define SESSION_GROW_MS 30000
+
 struct session {
     struct module *module; /* borrowed from the pool's owner */
     CK_SESSION_HANDLE handle;
@@ -54,7 +57,10 @@ unsigned long session_pool_generation(struct session_pool *pool);
 /* Is there a slot to open sessions on? */
 bool session_pool_is_bound(struct session_pool *pool);
 
-/* Sessions the pool will have at most; it shrinks when the token says CKR_SESSION_COUNT. */
+/*
+ * Sessions the pool will have at most. It shrinks to those there are when the token says CKR_SESSION_COUNT, and tries
+ * for all of them again when they are in use SESSION_GROW_MS later.
+ */
 unsigned session_pool_limit(struct session_pool *pool);
 
 /*

@@ -311,11 +311,16 @@ void token_release(struct token *token, const struct session *session, result r,
     session_checkin(token->pool, session, r == ERROR_NONE);
 }
 
-/* Do the idle sessions still live, and is the user still logged in? A token may have been out and in between polls. */
+/*
+ * Do the idle sessions still live, and is the user still logged in? A token may have been out and in between polls. A
+ * login that is gone ends the generation here and now: a signature that met the same loss and reports it later must
+ * not cost another login, which at a PIN pad is another prompt.
+ */
 static result check_session(struct token *token, struct error *err)
 {
     CK_SESSION_INFO info;
     struct session session;
+    bool was_logged_in;
     CK_RV rv;
     result r = session_checkout(token->pool, 0, &session, err);
 
@@ -325,9 +330,10 @@ static result check_session(struct token *token, struct error *err)
         recover(token, r, err, session.generation);
         return r;
     }
+    was_logged_in = session_pool_logged_in(token->pool, session.generation);
     rv = MODULE_CALL(session.module, C_GetSessionInfo, session.handle, &info);
-    if (rv == CKR_OK && info.state != CKS_RO_USER_FUNCTIONS && info.state != CKS_RW_USER_FUNCTIONS)
-        session_pool_set_logged_in(token->pool, session.generation, false);
+    if (rv == CKR_OK && was_logged_in && info.state != CKS_RO_USER_FUNCTIONS && info.state != CKS_RW_USER_FUNCTIONS)
+        rv = CKR_USER_NOT_LOGGED_IN;
     if (rv != CKR_OK)
         r = rv_error(err, ERROR_TOKEN, rv, "C_GetSessionInfo");
     else if (!atomic_load(&token->idle) || pin_source_waits(token->pin))

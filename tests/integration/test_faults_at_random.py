@@ -164,13 +164,13 @@ class Lottery:
         self.quiet(label)
 
     def logins(self, label):
-        """C_Login calls, and how many are allowed: one for each start of the module, those that were refused, and two for
-        each login that was lost: a look may have logged in again before the signature that lost it has said so. A state
-        takes the login away when it comes and when it goes. A token with one session loses it with each signature that
-        fails, because the session is closed then."""
+        """C_Login calls, and how many are allowed: one for each start of the module, those that were refused, and one for
+        each login that was lost, whether a look or a signature noticed it first. A state takes the login away when it
+        comes and when it goes. A token with one session loses it with each signature that fails, because the session is
+        closed then."""
         faults = self.tokens[label].faults
         lost = sum(faults.count(name.split()[0]) for name in [*LOSSES, *(ANSWERS if label in self.narrow else [])])
-        allowed = faults.count("C_Initialize") + self.refused[label] + 2 * (lost + self.states[label])
+        allowed = faults.count("C_Initialize") + self.refused[label] + lost + 2 * self.states[label]
         return faults.count("C_Login"), allowed
 
 

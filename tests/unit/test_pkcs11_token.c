@@ -760,6 +760,47 @@ static void lost_sessions_are_waited_for(void **state)
     module_release(module);
 }
 
+static struct token *looked_at;
+
+/* The login is lost, and a look at the token finds out before the signature says so. */
+static CK_RV lose_and_look(CK_SESSION_HANDLE session, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out, CK_ULONG *n)
+{
+    if (atomic_fetch_sub(&sign_faults, 1) <= 0)
+        return fixture_real->C_Sign(session, data, length, out, n);
+    (void)fixture_real->C_Logout(session);
+    (void)token_refresh(looked_at, NULL);
+    return CKR_USER_NOT_LOGGED_IN;
+}
+
+/* Whoever is asked for the PIN is asked once for each loss, whichever of the two notices it first. */
+static void one_loss_costs_one_login(void **state)
+{
+    struct pin_source *pin = pin_file("pin");
+    struct token *token = open_token(&(struct open_options){.uri = "pkcs11:token=one", .pin = pin});
+    struct token_key *key = find(token, "pkcs11:object=a");
+    struct session other;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    looked_at = token;
+    signs(key, SCHEME_ECDSA_SHA256);
+    assert_int_equal(logins, 1);
+    fixture_functions.C_Sign = lose_and_look;
+    sign_faults = 1;
+    signs(key, SCHEME_ECDSA_SHA256);
+    assert_int_equal(logins, 2);
+    assert_int_equal(session_checkout(token->pool, 0, &other, &err), ERROR_NONE);
+    (void)fixture_real->C_Logout(other.handle);
+    session_checkin(token->pool, &other, true);
+    assert_int_equal(token_refresh(token, &err), TOKEN_READY); /* nobody else needed */
+    assert_int_equal(logins, 3);
+    signs(key, SCHEME_ECDSA_SHA256);
+    assert_int_equal(logins, 3);
+    token_key_free(key);
+    token_free(token);
+    pin_source_free(pin);
+}
+
 static CK_RV two_sessions(CK_SLOT_ID id, CK_FLAGS flags, void *arg, CK_NOTIFY notify, CK_SESSION_HANDLE *ret)
 {
     return atomic_load(&open_now) >= 2 ? CKR_SESSION_COUNT : count_open(id, flags, arg, notify, ret);
@@ -801,6 +842,7 @@ int main(void)
         TEST(threads_share_a_bounded_pool),
         TEST(lost_sessions_are_waited_for),
         TEST(session_count_shrinks_the_pool),
+        TEST(one_loss_costs_one_login),
         TEST(wrong_pin_is_tried_once),
         TEST(cleared_by_a_person),
         TEST(cleared_by_folder),
