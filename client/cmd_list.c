@@ -91,6 +91,7 @@ static result plan_login(const struct arguments *args, struct plan *plan, struct
         return error_set(err, ERROR_USAGE,
                          "--login with a PIN that is not asked for needs a URI that names the token it belongs to");
     plan->lister.pin_source = plan->pin_source;
+    plan->lister.asks = pin_choice_asks(plan->pin_source);
     return ERROR_NONE;
 }
 
@@ -129,9 +130,7 @@ static result make_plan(const struct arguments *args, struct plan *plan, struct 
         r = plan_modules(args, plan, err);
     plan->lister.timeout_ms = args->timeout_ms;
     if (args->timeout_ms == 0)
-        plan->lister.timeout_ms = plan->lister.pin_source != NULL && pin_choice_asks(plan->lister.pin_source)
-                                      ? TIMEOUT_PERSON_MS
-                                      : TIMEOUT_MS;
+        plan->lister.timeout_ms = plan->lister.asks ? TIMEOUT_PERSON_MS : TIMEOUT_MS;
     return r;
 }
 

@@ -7,6 +7,7 @@
 #include "client/probe_series.h"
 #include "client/probe_text.h"
 #include "client/probe_tree.h"
+#include "client/progress.h"
 #include "pkcs11/terminal.h"
 #include "pkcs11/uri.h"
 #include "tls/keylog.h"
@@ -168,8 +169,12 @@ static result look_at_server(struct probe *probe, struct error *err)
                                            .expect = args->expect,
                                            .alpn = args->alpn,
                                            .now = (int64_t)time(NULL)};
-    result r = probe_series_run(&config, &probe->series, err);
+    struct progress progress;
+    result r;
 
+    progress_begin(&progress, "probe: looking at the server");
+    r = probe_series_run(&config, &probe->series, err);
+    progress_end(&progress);
     if (r != ERROR_NONE)
         return r;
     probe->tree = probe_tree_make(&tree, &probe->series);

@@ -1,5 +1,6 @@
 #include "base/text.h"
 #include "client/command.h"
+#include "client/progress.h"
 #include "client/verify_print.h"
 #include "tls/verify/chain.h"
 #include "tls/verify/crl.h"
@@ -211,6 +212,20 @@ static void material_free(struct material *material)
         file_content_free(&material->files[i]);
 }
 
+static result load_and_check(const struct arguments *arguments, const char *leaf, struct material *material,
+                             struct verdict *verdict, struct error *err)
+{
+    struct progress progress;
+    result res;
+
+    progress_begin(&progress, "verify: reading the CRLs and checking");
+    res = load(arguments, leaf, material, err);
+    if (res == ERROR_NONE)
+        chain_verify(&material->request, verdict);
+    progress_end(&progress);
+    return res;
+}
+
 static int verify(const struct arguments *arguments, const char *leaf)
 {
     struct material material = {0};
@@ -220,9 +235,8 @@ static int verify(const struct arguments *arguments, const char *leaf)
     int status;
 
     if (res == ERROR_NONE)
-        res = load(arguments, leaf, &material, &err);
+        res = load_and_check(arguments, leaf, &material, &verdict, &err);
     if (res == ERROR_NONE) {
-        chain_verify(&material.request, &verdict);
         if (arguments->json)
             res = verify_print_json(&material.request, &verdict, stdout, &err);
         else

@@ -1,6 +1,7 @@
 #include "client/dial.h"
 
 #include "base/clock.h"
+#include "client/progress.h"
 #include "net/connector.h"
 #include "tls/libctx.h"
 #include "tls/verify/crl.h"
@@ -143,13 +144,19 @@ static result shake_hands(struct dial *dial, const struct dial_config *config, s
                                                  .done = shaken,
                                                  .explain = config->explain->out != NULL ? narrate : NULL,
                                                  .arg = dial};
+    struct progress progress;
     result r;
 
     dial->fd = -1;
     dial->connection = connection_start(&connection, err);
     if (dial->connection == NULL)
         return err->category;
+    /* What --explain tells goes to the same place. */
+    progress_begin(&progress, config->explain->out != NULL ? NULL
+                              : dial->holder != NULL       ? "waits for the server and the token"
+                                                           : "waits for the server");
     r = outcome(dial, err);
+    progress_end(&progress);
     if (r != ERROR_NONE && dial->holder != NULL && (r == ERROR_TOKEN || r == ERROR_PIN)) {
         holder_explain_end(dial->holder, err);
         r = err->category;

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "client/child.h"
 #include "client/pin_choice.h"
+#include "client/progress.h"
 #include "pkcs11/keyholder/client.h"
 #include "pkcs11/keyholder/start.h"
 
@@ -244,10 +245,14 @@ static result link_client(struct holder *holder, struct error *err)
 
 static result wait_for_identity(struct holder *holder, bool person, struct error *err)
 {
+    struct progress progress;
+
     holder->waiting = true;
+    progress_begin(&progress, person ? NULL : "waits for the token");
     loop_timer_set(holder->timer, person ? WAIT_FOR_PERSON_MS : WAIT_MS);
     while (holder->waiting)
         loop_run(holder->loop);
+    progress_end(&progress);
     loop_timer_clear(holder->timer);
     if (holder->outcome.category != ERROR_NONE)
         *err = holder->outcome;

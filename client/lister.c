@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "client/child.h"
 #include "client/holder.h"
+#include "client/progress.h"
 #include "pkcs11/keyholder/start.h"
 #include "pkcs11/module.h"
 
@@ -180,6 +181,7 @@ static void finish_lane(struct lane *lane, bool person, uint64_t timeout_ms, cJS
 static void list_all(struct lane *lanes, const struct lister_config *config, const struct secret *pin, cJSON *modules)
 {
     size_t n = config->n_modules < LISTER_MODULES_MAX ? config->n_modules : LISTER_MODULES_MAX;
+    struct progress progress;
 
     for (size_t i = 0; i < n; i++) {
         lanes[i] = (struct lane){.module = config->modules[i], .fd = -1};
@@ -187,7 +189,9 @@ static void list_all(struct lane *lanes, const struct lister_config *config, con
         if (start_lane(&lanes[i], config, pin, &lanes[i].failure) != ERROR_NONE)
             lanes[i].fd = -1;
     }
+    progress_begin(&progress, config->asks ? NULL : "list: waiting for the modules");
     read_lanes(lanes, n, clock_deadline(config->timeout_ms));
+    progress_end(&progress);
     for (size_t i = 0; i < n; i++) {
         finish_lane(&lanes[i], config->pin_source != NULL, config->timeout_ms, modules);
         buffer_free(&lanes[i].answer);

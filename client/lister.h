@@ -8,6 +8,7 @@
 #include "base/error.h"
 
 #include <cjson/cJSON.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@ struct lister_config {
     size_t n_modules;                      /* at most LISTER_MODULES_MAX */
     const char *uri;                       /* only what fits; NULL: everything */
     const char *pin_source;                /* log in; NULL: do not */
+    bool asks;                             /* that source asks a person: no progress is shown meanwhile */
     uint64_t timeout_ms;                   /* for all of them together */
     const char *const *module_environment; /* "NAME=value", NULL-terminated; NULL: none */
 };

@@ -5,6 +5,7 @@
 #include "client/child.h"
 #include "client/holder.h"
 #include "client/pin_choice.h"
+#include "client/progress.h"
 #include "pkcs11/keyholder/client.h"
 #include "pkcs11/keyholder/packet.h"
 #include "pkcs11/terminal.h"
@@ -29,7 +30,7 @@
 #define JOB_TIMEOUT_MS 600000 /* an RSA-4096 key on a card takes minutes */
 #define SIGN_TIMEOUT_MS 120000
 #define LINK_TIMEOUT_MS 10000
-#define PROGRESS_MS 1000
+#define LOOK_MS 1000 /* how often a signal is looked for that came just before poll() */
 #define PATIENCE_MS 2000
 #define STATE_PATH_MAX 4096
 
@@ -118,18 +119,6 @@ static result send_job(const struct provisioning *self, const struct provisionin
     return status == PACKET_OK ? ERROR_NONE : error_set(err, ERROR_TOKEN, "the keyholder has ended");
 }
 
-static void show_progress(const struct provisioning *self, const char *doing, uint64_t ms)
-{
-    if (doing != NULL && isatty(STDERR_FILENO) == 1)
-        (void)fprintf(stderr, "\rtokentls %s: %s: %llu s ", self->command, doing, (unsigned long long)(ms / 1000));
-}
-
-static void end_progress(uint64_t ms)
-{
-    if (ms >= PROGRESS_MS && isatty(STDERR_FILENO) == 1)
-        (void)fprintf(stderr, "\n");
-}
-
 static result explain_end(struct provisioning *self, const char *doing, struct error *err)
 {
     int status = 0;
@@ -148,22 +137,17 @@ static result explain_end(struct provisioning *self, const char *doing, struct e
  * Wait for the answer. The first signal is heeded only where nothing has been begun (`doing` is NULL): a module cannot
  * be interrupted in a call, and what it made must be known to be undone.
  */
-static result wait_answer(struct provisioning *self, const char *doing, size_t *ret_length, struct error *err)
+static result receive_answer(struct provisioning *self, const char *doing, size_t *ret_length, struct error *err)
 {
-    uint64_t start = clock_monotonic_ms(), deadline = clock_deadline(JOB_TIMEOUT_MS);
+    uint64_t deadline = clock_deadline(JOB_TIMEOUT_MS);
     const char *what = doing == NULL ? "logging in" : doing;
-    bool shown = false;
 
     for (;;) {
         struct pollfd control = {.fd = self->process.control, .events = POLLIN};
-        uint64_t spent;
         enum packet_status status;
 
-        (void)poll(&control, 1, PROGRESS_MS);
-        spent = clock_monotonic_ms() - start;
+        (void)poll(&control, 1, LOOK_MS);
         status = packet_receive(self->process.control, self->data, KEYHOLDER_MESSAGE_MAX, ret_length, err);
-        if (status != PACKET_AGAIN)
-            end_progress(shown ? spent : 0);
         if (status == PACKET_OK)
             return ERROR_NONE;
         if (status != PACKET_AGAIN)
@@ -173,11 +157,21 @@ static result wait_answer(struct provisioning *self, const char *doing, size_t *
         if (clock_remaining(deadline, INT_MAX) == 0)
             return error_set(err, ERROR_TOKEN, "the token did not answer within %d s while %s", JOB_TIMEOUT_MS / 1000,
                              what);
-        if (spent >= PROGRESS_MS) {
-            show_progress(self, doing, spent);
-            shown = doing != NULL;
-        }
     }
+}
+
+/* As receive_answer(), with a line for a person who waits; not while the PIN may be asked for. */
+static result wait_answer(struct provisioning *self, const char *doing, size_t *ret_length, struct error *err)
+{
+    struct progress progress;
+    char what[PROGRESS_TEXT_MAX];
+    result r;
+
+    (void)snprintf(what, sizeof(what), "%s: %s", self->command, doing == NULL ? "" : doing);
+    progress_begin(&progress, doing == NULL ? NULL : what);
+    r = receive_answer(self, doing, ret_length, err);
+    progress_end(&progress);
+    return r;
 }
 
 static enum error_category find_category(const char *name)

@@ -75,6 +75,41 @@ static void test_rejected_text(void **state)
     world_free(&w);
 }
 
+/* The whole page, as a person reads it. */
+static void test_page(void **state)
+{
+    WORLD(w);
+
+    w.inter_crl_spec.revoked[0] = 3;
+    world_build(&w);
+    print(&w, false);
+    assert_string_equal(
+        text, "0  CN=client\n"
+              "   issuer      CN=Intermediate\n"
+              "   serial      03\n"
+              "   validity    2027-01-14T08:00:00Z to 2028-01-15T08:00:00Z\n"
+              "   key         EC prime256v1, signed with ecdsa-with-SHA256\n"
+              "   usage       digitalSignature, clientAuth\n"
+              "   revocation  CRL of CN=Intermediate\n"
+              "               issued 2027-01-14T08:00:00Z, next 2027-01-22T08:00:00Z\n"
+              "   FAILED      revocation: revoked since 2027-01-13T08:00:00Z (unspecified) by CRL of CN=Intermediate\n"
+              "1  CN=Intermediate\n"
+              "   issuer      CN=Root\n"
+              "   serial      02\n"
+              "   validity    2027-01-14T08:00:00Z to 2028-01-15T08:00:00Z\n"
+              "   key         EC prime256v1, signed with ecdsa-with-SHA256\n"
+              "   usage       keyCertSign, cRLSign\n"
+              "2  CN=Root\n"
+              "   issuer      CN=Root\n"
+              "   serial      01\n"
+              "   validity    2027-01-14T08:00:00Z to 2028-01-15T08:00:00Z\n"
+              "   key         EC prime256v1, signed with ecdsa-with-SHA256\n"
+              "   usage       keyCertSign, cRLSign\n"
+              "rejected: certificate CN=client (depth 0): revocation: revoked since 2027-01-13T08:00:00Z (unspecified) "
+              "by CRL of CN=Intermediate (RFC 5280 6.1.3 (a)(3))\n");
+    world_free(&w);
+}
+
 static void test_revocation_off(void **state)
 {
     WORLD(w);
@@ -193,9 +228,13 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accepted_text),  cmocka_unit_test(test_rejected_text),
-        cmocka_unit_test(test_revocation_off), cmocka_unit_test(test_names_forge_no_line),
-        cmocka_unit_test(test_accepted_json),  cmocka_unit_test(test_rejected_json),
+        cmocka_unit_test(test_accepted_text),
+        cmocka_unit_test(test_rejected_text),
+        cmocka_unit_test(test_page),
+        cmocka_unit_test(test_revocation_off),
+        cmocka_unit_test(test_names_forge_no_line),
+        cmocka_unit_test(test_accepted_json),
+        cmocka_unit_test(test_rejected_json),
         cmocka_unit_test(test_policies),
     };
 
