@@ -483,6 +483,8 @@ bool crls_take_cached(struct crls *crls, const struct crls_offer *offer, int64_t
         crl_lines_write(title(crls, offer->service), lines);
         *ret_next_update = lines->next_update;
         taken = true;
+    } else if (lines != NULL && lines->refused) {
+        crl_lines_write(title(crls, offer->service), lines);
     }
     sk_X509_pop_free(issuers, X509_free);
     free(lines);

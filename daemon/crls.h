@@ -65,7 +65,7 @@ struct crls_offer {
     const uint8_t *data;
     size_t length;            /* bytes; copied */
     bool untrusted;           /* as in crl_store_input */
-    const uint8_t *issuers;   /* DER certificates, one after the other, that may have signed it; copied; NULL: none */
+    const uint8_t *issuers;   /* DER certificates, one after the other, as in crl_store_input; copied; NULL: none */
     size_t issuers_length;    /* bytes */
     crls_outcome_fn *outcome; /* NULL: none */
     void *arg;
@@ -93,8 +93,8 @@ void crls_take_file(struct crls *crls, size_t service, const char *path, int fd)
 MUST_USE result crls_take(struct crls *crls, const struct crls_offer *offer, struct error *err);
 
 /*
- * At the start, after crls_load(): as crls_take() with `untrusted`, at once and without a word when it is not taken.
- * True when it is in the snapshot now; its earliest nextUpdate goes to *ret_next_update.
+ * At the start, after crls_load(): as crls_take() with `untrusted`, at once; a refusal is logged, and nothing is when
+ * it cannot be read. True when it is in the snapshot now; its earliest nextUpdate goes to *ret_next_update.
  */
 MUST_USE bool crls_take_cached(struct crls *crls, const struct crls_offer *offer, int64_t *ret_next_update);
 

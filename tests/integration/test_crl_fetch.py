@@ -3,6 +3,8 @@
 """CRLs over HTTP: fixed URLs, distribution points of certificates, the copy on the disk, and servers that are no help."""
 
 import http.server
+import struct
+import subprocess
 import threading
 
 from harness import EchoServer, check, deadline, exchange, host_port, main, refused, scenario
@@ -173,6 +175,58 @@ def a_distribution_point_is_fetched_once_the_chain_is_good(t):
     place.server.content["/point.crl"] = place.intermediate.crl([0x4242], number=8, since=-30)
     gateway.wait_line(r"crl loaded\b.*number=08", after=mark)
     check(call(t, address, chain, key) == b"", "a revoked client is served")
+
+
+def blocks(data):
+    """Fields of a kept CRL: service, URL, flag, ETag, date, issuers, CRL."""
+    found, at = [], 0
+    for i in range(7):
+        length = 1 if i == 2 else struct.unpack_from(">I", data, at)[0]
+        at += 0 if i == 2 else 4
+        found.append(data[at:at + length])
+        at += length
+    check(at == len(data), "a kept CRL has another form")
+    return found
+
+
+def forge(t, path):
+    """A namesake of the intermediate, certified by itself, and a CRL of it that lets everybody in."""
+    made = subprocess.run(["openssl", "x509", "-in", t.pki / "intermediate.pem", "-signkey", t.pki / "other-ca.key",
+                           "-outform", "DER"], check=True, capture_output=True).stdout
+    fields = blocks(path.read_bytes())
+    check(fields[5], "no issuers are kept")
+    fields[5:] = [made, Authority(t.pki, "intermediate", key="other-ca.key").crl(number=9, since=-5)]
+    path.write_bytes(b"".join((b"" if i == 2 else struct.pack(">I", len(field))) + field
+                              for i, field in enumerate(fields)))
+
+
+@scenario
+def a_forged_issuer_in_the_cache_is_not_believed(t):
+    """Who can write there may keep a CRL from being known, and no more."""
+    place = Place(t, crl_url=None, crl_fetch=True, crl_hosts=["127.0.0.1"], client_trust=str(t.pki / "root.pem"))
+    place.server.content["/point.crl"] = place.intermediate.crl([0x4242], number=7)
+    chain, key = pointed(t, place.server.url + "/point.crl")
+    gateway = place.start()
+    check(call(t, gateway.address("front"), chain, key) == b"", "served without a CRL")
+    gateway.wait_line(r"crl loaded\b.*source=\S*/point.crl\b.*number=07\b.*checked=true")
+    saved = t.folder / "state" / "crl"
+    for _ in range(10):
+        place.server.wait_next()
+        if saved.exists() and kept_in(saved):
+            break
+    gateway.stop()
+    place.server.content.clear()
+    gateway = place.start()
+    gateway.wait_line(r"crl loaded\b.*source=\S*/point.crl\b.*number=07\b.*checked=true")
+    check(call(t, gateway.address("front"), chain, key) == b"", "a revoked client is served")
+    gateway.wait_line(r"result=refused\b.*revoked since")
+    gateway.stop()
+    (kept,) = kept_in(saved)
+    forge(t, kept)
+    gateway = place.start()
+    gateway.wait_line(r"crl refused\b.*source=\S*/point.crl\b.*number=09\b.*issuer's certificate is not at hand")
+    check(call(t, gateway.address("front"), chain, key) == b"", "served with a forged CRL")
+    gateway.wait_line(r"result=refused\b.*no CRL of .* covers it")
 
 
 @scenario

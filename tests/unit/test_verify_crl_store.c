@@ -16,6 +16,7 @@ struct scene {
     char why[128];
     struct crl_store_row row;
     bool changed, untrusted;
+    STACK_OF(X509) * issuers; /* that come along */
     struct error err;
 };
 
@@ -60,6 +61,8 @@ static result put_bytes(struct scene *scene, const uint8_t *data, size_t length)
                                           .data = data,
                                           .length = length,
                                           .untrusted = scene->untrusted,
+                                          .issuers = scene->issuers,
+                                          .time = PKI_NOW,
                                           .report = on_report,
                                           .arg = scene};
 
@@ -337,6 +340,53 @@ static void test_grace(void **state)
     }
 }
 
+/* A CRL with the certificate that came along with it; `why` NULL: it is taken. */
+static void along(struct scene *scene, const struct pki_certificate *spec, const char *why)
+{
+    X509 *issuer = pki_decoded(pki_make(spec));
+    const struct offer offer = {.number = "5", .key = spec->key};
+
+    scene->untrusted = true;
+    scene->issuers = sk_X509_new_null();
+    assert_true(sk_X509_push(scene->issuers, issuer) > 0);
+    if (why == NULL)
+        taken(scene, &offer, CRL_STORE_ADDED);
+    else
+        refused(scene, &offer, why);
+    assert_int_equal(scene->row.proven, why == NULL);
+    assert_int_equal(crl_store_count(scene->store), why == NULL);
+    sk_X509_pop_free(scene->issuers, X509_free);
+    scene->issuers = NULL;
+}
+
+/* The pair of a CRL and its issuer's certificate, where only the root is trusted. */
+static void test_issuers_that_come_along(void **state)
+{
+    static const char why[] = "its issuer's certificate is not at hand: add it to the trust file";
+    struct scene *scene = open_scene(false);
+    const struct pki_certificate good = scene->world.inter_spec;
+    struct pki_certificate spec = good;
+    EVP_PKEY *stranger = pki_key();
+
+    (void)state;
+    spec.key = spec.issuer_key = stranger;
+    along(scene, &spec, why); /* the name of the root, and not its signature */
+    spec.issuer = NULL;
+    spec.issuer_key = NULL;
+    spec.extensions[3].name = NULL;
+    along(scene, &spec, why); /* self-signed */
+    spec = good;
+    spec.not_before = PKI_NOW - 9 * PKI_DAY;
+    spec.not_after = PKI_NOW - PKI_DAY;
+    along(scene, &spec, why);
+    spec = good;
+    spec.extensions[1].value = "critical,keyCertSign";
+    along(scene, &spec, why);
+    along(scene, &good, NULL);
+    close_scene(scene);
+    EVP_PKEY_free(stranger);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_scopes),
         cmocka_unit_test(test_forged_is_refused),
         cmocka_unit_test(test_unknown_issuer),
+        cmocka_unit_test(test_issuers_that_come_along),
         cmocka_unit_test(test_garbage_changes_nothing),
         cmocka_unit_test(test_revoked_in_path),
         cmocka_unit_test(test_revoked_items),

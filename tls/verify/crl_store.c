@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "tls/verify/bundle.h"
+#include "tls/verify/chain.h"
 #include "tls/verify/crl.h"
 #include "tls/verify/crl_index.h"
 #include "tls/verify/trust.h"
@@ -12,8 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-/* Certificates of one name whose keys are tried for one CRL, at the most. */
+/* Certificates of one name whose keys are tried for one CRL, from each place at the most. */
 #define ISSUERS_TRIED_MAX 8
 
 struct entry {
@@ -97,32 +99,66 @@ static int compare_numbers(X509_CRL *a, X509_CRL *b)
     return order;
 }
 
-/* Borrowed; NULL: none of them. */
-static EVP_PKEY *find_signer_among(X509_CRL *crl, const STACK_OF(X509) * certificates, int *tried)
+/*
+ * What came along with a CRL, over a network or from a disk, is no authority by itself. Who is weak or revoked is
+ * chain_verify()'s question when the CRL is used.
+ */
+static bool has_path(const struct crl_store *store, X509 *issuer, const struct crl_store_input *input)
 {
-    for (int i = 0; i < sk_X509_num(certificates) && *tried < ISSUERS_TRIED_MAX; i++) {
+    const struct chain_request request = {.leaf = issuer,
+                                          .untrusted = input->issuers,
+                                          .trust = store->trust,
+                                          .time = input->time != 0 ? input->time : (int64_t)time(NULL),
+                                          .depth = CHAIN_DEPTH_MAX,
+                                          .purpose = CHAIN_PURPOSE_ANY,
+                                          .revocation = CHAIN_REVOCATION_OFF,
+                                          .policy = CHAIN_POLICY_LEGACY,
+                                          .of_crl_issuer = true,
+                                          .libctx = store->libctx};
+    struct verdict *verdict = store->trust == NULL ? NULL : calloc(1, sizeof(*verdict));
+    bool accepted;
+
+    if (verdict == NULL)
+        return false;
+    chain_verify(&request, verdict);
+    accepted = verdict->accepted && (X509_get_key_usage(issuer) & KU_CRL_SIGN) != 0;
+    verdict_free(verdict);
+    free(verdict);
+    return accepted;
+}
+
+/* Borrowed; NULL: none of them. `along`: the certificates came with this, and what has no path is not at hand. */
+static EVP_PKEY *find_signer_among(const struct crl_store *store, X509_CRL *crl, const STACK_OF(X509) * certificates,
+                                   const struct crl_store_input *along, int *tried)
+{
+    for (int i = 0, n = 0; i < sk_X509_num(certificates) && n < ISSUERS_TRIED_MAX; i++) {
         X509 *certificate = sk_X509_value(certificates, i);
         EVP_PKEY *key = X509_get0_pubkey(certificate);
+        bool good;
 
         if (key == NULL || X509_NAME_cmp(X509_get_subject_name(certificate), X509_CRL_get_issuer(crl)) != 0)
             continue;
+        n++;
+        good = crl_index_verify(crl, key);
+        if (good && along != NULL && !has_path(store, certificate, along))
+            continue;
         ++*tried;
-        if (crl_index_verify(crl, key))
+        if (good)
             return key;
     }
     return NULL;
 }
 
 /* Sets entry->signer; true when certificates of the issuer's name are at hand. */
-static bool find_signer(const struct crl_store *store, struct entry *entry, STACK_OF(X509) * more)
+static bool find_signer(const struct crl_store *store, struct entry *entry, const struct crl_store_input *input)
 {
     int tried = 0;
-    EVP_PKEY *key = find_signer_among(entry->crl, more, &tried);
+    EVP_PKEY *key = find_signer_among(store, entry->crl, input->issuers, input, &tried);
 
     if (key == NULL && store->trust != NULL)
-        key = find_signer_among(entry->crl, trust_certificates(store->trust), &tried);
+        key = find_signer_among(store, entry->crl, trust_certificates(store->trust), NULL, &tried);
     if (key == NULL && store->trust != NULL)
-        key = find_signer_among(entry->crl, trust_intermediates(store->trust), &tried);
+        key = find_signer_among(store, entry->crl, trust_intermediates(store->trust), NULL, &tried);
     if (key != NULL && EVP_PKEY_up_ref(key) == 1)
         entry->signer = key;
     return tried > 0;
@@ -241,7 +277,7 @@ static result put_one(struct putting *putting, X509_CRL *crl, struct error *err)
         entry_clear(&offered);
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
-    issuer_known = find_signer(store, &offered, putting->input->issuers);
+    issuer_known = find_signer(store, &offered, putting->input);
     old = find_predecessor(store, &offered);
     /* Namesakes that carry no key identifier cannot be told apart: whose signature counts, the path decides. */
     if (old != NULL && old->signer != NULL && offered.signer == NULL && !putting->input->untrusted &&

@@ -50,7 +50,12 @@ struct crl_store_input {
      * issuer's CRL is taken too, and chain_verify() checks it against the path.
      */
     bool untrusted;
-    STACK_OF(X509) * issuers; /* to be tried besides the trust set's certificates; NULL: none */
+    /*
+     * To be tried besides the trust set's certificates; NULL: none. One counts when it may sign CRLs and has a path to
+     * an anchor of the trust set, through others of them.
+     */
+    STACK_OF(X509) * issuers;
+    int64_t time; /* at which those paths must be valid, UNIX seconds; 0: now */
     crl_store_report_fn *report;
     void *arg;
 };
