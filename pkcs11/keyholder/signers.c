@@ -384,14 +384,14 @@ bool signers_join(struct signers *signers, uint64_t deadline)
         ;
     ended = signers->n_alive == 0;
     pthread_mutex_unlock(&signers->lock);
-    if (!ended || !watcher_join(signers))
+    if (!ended)
         return false;
     if (signers->looker_started)
         (void)pthread_join(signers->looker, NULL);
     signers->looker_started = false;
     while (signers->n_signers > 0)
         (void)pthread_join(signers->signers[--signers->n_signers].thread, NULL);
-    return true;
+    return watcher_join(signers);
 }
 
 bool signers_hang(const struct signers *signers, uint64_t now, char *name, size_t size, struct error *ret)
