@@ -236,9 +236,9 @@ char *request_text(const X509_REQ *request)
     char *data = NULL, *text = NULL;
     long length;
 
-    if (bio != NULL && PEM_write_bio_X509_REQ(bio, request) == 1) {
+    if (bio != NULL && PEM_write_bio_X509_REQ(bio, request) == 1 && BIO_write(bio, "", 1) == 1) {
         length = BIO_get_mem_data(bio, &data);
-        text = length > 0 ? strndup(data, (size_t)length) : NULL;
+        text = length > 0 ? strdup(data) : NULL;
     }
     BIO_free(bio);
     return text;

@@ -97,11 +97,13 @@ static void add_signatures(cJSON *object, const struct meters *meters)
     add_percentile(object, "sign_p50_ms", &reading->sign, 50);
     add_percentile(object, "sign_p99_ms", &reading->sign, 99);
     add_time(object, "not_after", reading->not_after);
-    if (reading->not_after == 0)
+    if (reading->not_after == 0) {
         (void)cJSON_AddNullToObject(object, "days_left");
-    else
-        (void)cJSON_AddNumberToObject(object, "days_left",
-                                      (double)((reading->not_after - (int64_t)time(NULL)) / 86400));
+    } else {
+        int64_t days = (reading->not_after - (int64_t)time(NULL)) / 86400;
+
+        (void)cJSON_AddNumberToObject(object, "days_left", (double)days);
+    }
     free(reading);
 }
 

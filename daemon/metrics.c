@@ -279,7 +279,9 @@ void metrics_free(struct metrics *metrics)
         return;
     listener_free(metrics->listener);
     metrics->listener = NULL;
-    while (metrics->requests != NULL)
-        end(metrics->requests);
+    for (struct request *request = metrics->requests, *next; request != NULL; request = next) {
+        next = request->next;
+        end(request);
+    }
     free(metrics);
 }

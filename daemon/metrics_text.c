@@ -48,7 +48,10 @@ static const char *label(const char *text, char out[LABEL_MAX_BYTES])
     for (; *text != '\0' && n + 3 < LABEL_MAX_BYTES; text++) {
         if (*text == '\\' || *text == '"' || *text == '\n')
             out[n++] = '\\';
-        out[n++] = *text == '\n' ? 'n' : *text;
+        if (*text == '\n')
+            out[n++] = 'n';
+        else
+            out[n++] = *text;
     }
     out[n] = '\0';
     return out;

@@ -195,15 +195,16 @@ result http_identity_make(const STACK_OF(X509) * path, bool xfcc, char **ret, st
     struct buffer out;
     result r = ERROR_NONE;
 
-    buffer_init(&out, HTTP_IDENTITY_MAX);
+    buffer_init(&out, HTTP_IDENTITY_MAX + 1);
     if (!put_all(&out, path, xfcc))
         r = error_set_openssl(err, ERROR_INTERNAL, "cannot write the client's certificate into a header");
-    else if (!buffer_ok(&out))
+    else if (!buffer_ok(&out) || out.length > HTTP_IDENTITY_MAX)
         r = error_set(err, ERROR_VERIFY, "the client's certificates are longer than a header may be (%d bytes)",
                       HTTP_IDENTITY_MAX);
     ERR_clear_error();
+    buffer_put_u8(&out, '\0');
     if (r == ERROR_NONE) {
-        *ret = strndup(out.length > 0 ? (const char *)out.data : "", out.length);
+        *ret = buffer_ok(&out) ? strdup((const char *)out.data) : NULL;
         if (*ret == NULL)
             r = error_set(err, ERROR_INTERNAL, "out of memory");
     }
