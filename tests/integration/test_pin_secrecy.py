@@ -7,7 +7,7 @@ import pathlib
 import re
 
 from harness import EchoServer, Skip, check, exchange, host_port, main, scenario
-from harness.process import command_line, descendants
+from harness.process import command_line, descendants, memory_holds
 
 
 def holding(pid, needle):
@@ -20,21 +20,6 @@ def holding(pid, needle):
         except PermissionError:
             pass
     return found
-
-
-def memory_holds(pid, needle):
-    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        for line in maps:
-            match = re.match(r"([0-9a-f]+)-([0-9a-f]+) (rw..)", line)
-            if not match or int(match.group(2), 16) - int(match.group(1), 16) > 1 << 30:
-                continue
-            try:
-                memory.seek(int(match.group(1), 16))
-                if needle in memory.read(int(match.group(2), 16) - int(match.group(1), 16)):
-                    return True
-            except (OSError, OverflowError):
-                pass
-    return False
 
 
 def run_with(t, pin_source, pass_fds=(), env=None):

@@ -5,7 +5,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import stat
@@ -13,7 +12,7 @@ import subprocess
 import threading
 
 from harness import EchoServer, Skip, block, check, deadline, exchange, host_port, main, refused, scenario
-from harness.process import command_line, descendants, wait_gone
+from harness.process import command_line, descendants, memory_holds, wait_gone
 from harness.schema import validate
 from harness.terminal import Terminal
 
@@ -64,21 +63,6 @@ def kill_keyholder(agent):
         os.kill(pid, signal.SIGKILL)
         check(wait_gone(pid, deadline()), "SIGKILL did not end it")
     agent.wait_line(r"keyholder: identity state identity=good", after=mark, seconds=30)
-
-
-def memory_holds(pid, needle):
-    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        for line in maps:
-            match = re.match(r"([0-9a-f]+)-([0-9a-f]+) (rw..)", line)
-            if not match or int(match.group(2), 16) - int(match.group(1), 16) > 1 << 30:
-                continue
-            try:
-                memory.seek(int(match.group(1), 16))
-                if needle in memory.read(int(match.group(2), 16) - int(match.group(1), 16)):
-                    return True
-            except (OSError, OverflowError):
-                pass
-    return False
 
 
 @scenario

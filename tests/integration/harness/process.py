@@ -58,6 +58,22 @@ def command_line(pid):
         return ""
 
 
+def memory_holds(pid, needle):
+    """Whether these bytes stand in memory that the process may write. Takes root."""
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            match = re.match(r"([0-9a-f]+)-([0-9a-f]+) (rw..)", line)
+            if not match or int(match.group(2), 16) - int(match.group(1), 16) > 1 << 30:
+                continue
+            try:
+                memory.seek(int(match.group(1), 16))
+                if needle in memory.read(int(match.group(2), 16) - int(match.group(1), 16)):
+                    return True
+            except (OSError, OverflowError):
+                pass
+    return False
+
+
 def wait_gone(pid, seconds):
     """Wait until a process (a child or not) has ended. False when it has not by then."""
     try:
