@@ -1,4 +1,5 @@
 /* tokentls doctor: from the reader to the gateway, what is in order and what is not. */
+#include "base/json.h"
 #include "base/text.h"
 #include "client/command.h"
 #include "client/doctor.h"
@@ -44,14 +45,9 @@ static bool parse_arguments(int argc, char **argv, struct arguments *args, int *
     return command_options(&options, argc, argv, &args->rest, ret_status);
 }
 
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
 static bool is_service(const cJSON *section, bool *ret_gateway)
 {
-    const char *kind = text_of(section, "kind");
+    const char *kind = json_text(section, "kind");
 
     *ret_gateway = *ret_gateway || text_equal(kind, "gateway");
     return text_equal(kind, "tunnel") || text_equal(kind, "gateway");
@@ -62,11 +58,11 @@ static void examine_settings(struct doctor *doctor, const struct arguments *args
     const cJSON *options = cJSON_GetObjectItemCaseSensitive(settings, "options"),
                 *sections = cJSON_GetObjectItemCaseSensitive(settings, "sections"), *section;
     struct doctor_token_config tokens = {.identities = sections,
-                                         .state_directory = text_of(options, "state-directory"),
+                                         .state_directory = json_text(options, "state-directory"),
                                          .test_signature = args->test_signature};
 
     cJSON_ArrayForEach(section, sections)(void) is_service(section, &tokens.server);
-    doctor_machine_check_reader(doctor, text_of(options, "user"));
+    doctor_machine_check_reader(doctor, json_text(options, "user"));
     doctor_token_check(doctor, &tokens);
     doctor_machine_check_clock(doctor);
     cJSON_ArrayForEach(section, sections)

@@ -1,4 +1,5 @@
 /* tokentls list: the tokens, keys, certificates and identities that PKCS#11 modules show. */
+#include "base/json.h"
 #include "base/text.h"
 #include "client/command.h"
 #include "client/list_text.h"
@@ -149,13 +150,12 @@ struct found {
 
 static void count_token(const cJSON *token, struct found *found)
 {
-    const char *error = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(token, "error"));
+    const char *error = json_text(token, "error");
 
     found->tokens++;
     found->objects += cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(token, "keys"));
     found->objects += cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(token, "certificates"));
-    if (error != NULL && found->login_error == NULL &&
-        !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(token, "logged_in")))
+    if (error != NULL && found->login_error == NULL && !json_true(token, "logged_in"))
         found->login_error = error;
 }
 
@@ -166,7 +166,7 @@ static struct found count(const cJSON *tree)
 
     cJSON_ArrayForEach(module, cJSON_GetObjectItemCaseSensitive(tree, "modules"))
     {
-        const char *error = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(module, "error"));
+        const char *error = json_text(module, "error");
 
         if (found.module_error == NULL)
             found.module_error = error;

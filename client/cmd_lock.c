@@ -1,7 +1,6 @@
 /* tokentls lock: log a running daemon out of a token until unlock. */
 #include "client/command.h"
-#include "client/control_client.h"
-#include "client/control_text.h"
+#include "client/identity_order.h"
 
 static const char epilog[] = "examples:\n"
                              "  tokentls lock finance\n"
@@ -10,24 +9,6 @@ static const char epilog[] = "examples:\n"
                              "exit status: 0 locked, 1 the daemon refuses this user, 2 usage, 3 there is no\n"
                              "such identity, or its token is absent or fails, 5 no daemon listens there,\n"
                              "70 internal error\n";
-
-static result lock(const char *path, const char *identity, bool json, struct error *err)
-{
-    struct control_order order;
-    cJSON *answer = NULL;
-    result r = control_client_order(CONTROL_ORDER_LOCK, identity, &order, err);
-
-    if (r == ERROR_NONE)
-        r = control_client_ask(path, &order, &answer, err);
-    if (r == ERROR_NONE && json)
-        r = control_text_json(answer, stdout, err);
-    else if (r == ERROR_NONE)
-        control_text_identities(answer, stdout);
-    if (r == ERROR_NONE)
-        r = control_client_judge_identities(answer, true, err);
-    cJSON_Delete(answer);
-    return r;
-}
 
 static int run(int argc, char **argv)
 {
@@ -48,10 +29,12 @@ static int run(int argc, char **argv)
     struct options_rest rest;
     struct error err = ERROR_INIT;
     int status;
+    result r;
 
     if (!command_options(&options, argc, argv, &rest, &status))
         return status;
-    return lock(path, rest.items[0], json, &err) == ERROR_NONE ? 0 : command_fail("lock", &err);
+    r = identity_order_carry(path, CONTROL_ORDER_LOCK, rest.items[0], json, &err);
+    return r == ERROR_NONE ? 0 : command_fail("lock", &err);
 }
 
 const struct command cmd_lock_command = {"lock", run, "log a running daemon out of a token until unlock"};

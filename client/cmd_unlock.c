@@ -1,9 +1,10 @@
 /* tokentls unlock: allow a login again that was withheld after a wrong PIN, or that a person has locked. */
+#include "base/json.h"
 #include "base/text.h"
 #include "client/command.h"
-#include "client/control_client.h"
 #include "client/control_text.h"
 #include "client/holder.h"
+#include "client/identity_order.h"
 #include "client/unlock_pin.h"
 #include "pkcs11/guard.h"
 
@@ -73,24 +74,6 @@ static result give_pin(const struct arguments *args, bool *ret_given, struct err
     return r;
 }
 
-static result unlock_daemon(const struct arguments *args, struct error *err)
-{
-    struct control_order order;
-    cJSON *answer = NULL;
-    result r = control_client_order(CONTROL_ORDER_UNLOCK, args->rest.items[0], &order, err);
-
-    if (r == ERROR_NONE)
-        r = control_client_ask(args->path == NULL ? CONTROL_ORDER_SOCKET : args->path, &order, &answer, err);
-    if (r == ERROR_NONE && args->json)
-        r = control_text_json(answer, stdout, err);
-    else if (r == ERROR_NONE)
-        control_text_identities(answer, stdout);
-    if (r == ERROR_NONE)
-        r = control_client_judge_identities(answer, false, err);
-    cJSON_Delete(answer);
-    return r;
-}
-
 static void note_cleared(void *arg, const char *token, const char *source)
 {
     cJSON *entry = cJSON_CreateObject();
@@ -106,9 +89,7 @@ static void print_cleared(const cJSON *list, const char *folder)
 
     cJSON_ArrayForEach(entry, list)
     {
-        (void)printf("one more attempt: %s, PIN from %s\n",
-                     cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "token")),
-                     cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "pin_source")));
+        (void)printf("one more attempt: %s, PIN from %s\n", json_text(entry, "token"), json_text(entry, "pin_source"));
     }
     if (cJSON_GetArraySize(list) == 0)
         (void)printf("nothing is withheld by a record in %s\n", folder);
@@ -141,7 +122,10 @@ static result unlock(const struct arguments *args, struct error *err)
 
     if (!args->own && args->folder == NULL) {
         r = give_pin(args, &given, err);
-        return r != ERROR_NONE || given ? r : unlock_daemon(args, err);
+        if (r != ERROR_NONE || given)
+            return r;
+        return identity_order_carry(args->path == NULL ? CONTROL_ORDER_SOCKET : args->path, CONTROL_ORDER_UNLOCK,
+                                    args->rest.items[0], args->json, err);
     }
     if (args->path != NULL || (args->own && (args->rest.n > 0 || args->pin_source != NULL || args->folder != NULL)))
         return error_set(err, ERROR_USAGE,

@@ -1,6 +1,7 @@
 #include "client/control_client.h"
 
 #include "base/buffer.h"
+#include "base/json.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -137,11 +138,6 @@ result control_client_ask(const char *path, const struct control_order *order, c
     return r;
 }
 
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
 /* ERROR_PROTOCOL for a word that is none. */
 static enum error_category category_of(const char *name)
 {
@@ -168,9 +164,9 @@ static result set_shown(struct error *err, enum error_category category, const c
 
 result control_client_judge(const cJSON *answer, struct error *err)
 {
-    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "ok")))
+    if (json_true(answer, "ok"))
         return ERROR_NONE;
-    return set_shown(err, category_of(text_of(answer, "category")), NULL, text_of(answer, "error"));
+    return set_shown(err, category_of(json_text(answer, "category")), NULL, json_text(answer, "error"));
 }
 
 result control_client_judge_identities(const cJSON *answer, bool locked, struct error *err)
@@ -182,17 +178,17 @@ result control_client_judge_identities(const cJSON *answer, bool locked, struct 
         return worst;
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(answer, "identities"))
     {
-        const char *state = text_of(item, "state"), *name = text_of(item, "name"),
-                   *category = text_of(item, "category");
+        const char *state = json_text(item, "state"), *name = json_text(item, "name"),
+                   *category = json_text(item, "category");
 
         if (text_equal(state, "unused") || name == NULL || (!locked && category == NULL) ||
             (locked && text_equal(state, "locked")))
             continue;
         /* a wrong PIN must not be hidden behind a token that is just absent */
         if (!locked && text_equal(category, "pin"))
-            return set_shown(err, ERROR_PIN, name, text_of(item, "reason"));
+            return set_shown(err, ERROR_PIN, name, json_text(item, "reason"));
         if (worst == ERROR_NONE)
-            worst = set_shown(err, ERROR_TOKEN, name, text_of(item, "reason"));
+            worst = set_shown(err, ERROR_TOKEN, name, json_text(item, "reason"));
     }
     return worst;
 }

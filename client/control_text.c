@@ -1,15 +1,12 @@
 #include "client/control_text.h"
 
+#include "base/json.h"
+
 #include <stdbool.h>
 #include <string.h>
 
 #define COLUMN 14 /* where values begin */
 #define CELL_BYTES 2048
-
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
 
 /* A printable copy in `cell`; "" for NULL. */
 static const char *shown(const char *text, char cell[CELL_BYTES])
@@ -43,7 +40,7 @@ static int widest(const cJSON *list, const char *member)
 
     cJSON_ArrayForEach(item, list)
     {
-        const char *text = text_of(item, member);
+        const char *text = json_text(item, member);
         size_t length = text == NULL ? 0 : strlen(text);
 
         most = length > most ? length : most;
@@ -63,10 +60,10 @@ static void print_tokens(const cJSON *identity, int indent, FILE *out)
     cJSON_ArrayForEach(item, list)
     {
         char state[CELL_BYTES], uri[CELL_BYTES], reason[CELL_BYTES];
-        const char *why = text_of(item, "reason");
+        const char *why = json_text(item, "reason");
 
-        (void)fprintf(out, "%*s%-*s  %s%s%s\n", indent, "", state_width, shown(text_of(item, "state"), state),
-                      shown(text_of(item, "uri"), uri), why == NULL ? "" : "  ", shown(why, reason));
+        (void)fprintf(out, "%*s%-*s  %s%s%s\n", indent, "", state_width, shown(json_text(item, "state"), state),
+                      shown(json_text(item, "uri"), uri), why == NULL ? "" : "  ", shown(why, reason));
     }
 }
 
@@ -79,10 +76,10 @@ void control_text_identities(const cJSON *answer, FILE *out)
     cJSON_ArrayForEach(item, list)
     {
         char name[CELL_BYTES], state[CELL_BYTES], since[CELL_BYTES], why[CELL_BYTES];
-        const char *begin = text_of(item, "since"), *reason = text_of(item, "reason");
+        const char *begin = json_text(item, "since"), *reason = json_text(item, "reason");
 
-        shown(text_of(item, "name"), name);
-        shown(text_of(item, "state"), state);
+        shown(json_text(item, "name"), name);
+        shown(json_text(item, "state"), state);
         (void)fprintf(out, "%-*s  %-*s%s%s%s%s\n", name_width, name, begin == NULL && reason == NULL ? 0 : state_width,
                       state, begin == NULL ? "" : "  since ", shown(begin, since), reason == NULL ? "" : "  ",
                       shown(reason, why));
@@ -126,13 +123,6 @@ static void print_keyholders(const cJSON *answer, FILE *out)
     }
 }
 
-static double number_of(const cJSON *object, const char *name)
-{
-    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, name);
-
-    return cJSON_IsNumber(value) ? value->valuedouble : 0;
-}
-
 /* A column of a table; "-" for what is not known. */
 static void print_number(const cJSON *object, const char *name, int width, int digits, FILE *out)
 {
@@ -164,16 +154,16 @@ static void print_identity_table(const cJSON *answer, FILE *out)
     cJSON_ArrayForEach(item, list)
     {
         char name[CELL_BYTES], state[CELL_BYTES], reason[CELL_BYTES];
-        const char *why = text_of(item, "reason");
+        const char *why = json_text(item, "reason");
 
-        (void)fprintf(out, "%-*s  %-8s", width, shown(text_of(item, "name"), name),
-                      shown(text_of(item, "state"), state));
+        (void)fprintf(out, "%-*s  %-8s", width, shown(json_text(item, "name"), name),
+                      shown(json_text(item, "state"), state));
         print_number(item, "signatures", 10, 0, out);
         print_number(item, "not_signed", 6, 0, out);
         print_number(item, "sign_p50_ms", 8, 1, out);
         print_number(item, "sign_p99_ms", 8, 1, out);
         print_number(item, "days_left", 9, 0, out);
-        (void)fprintf(out, "  %s\n", shown(text_of(item, "since"), reason));
+        (void)fprintf(out, "  %s\n", shown(json_text(item, "since"), reason));
         if (why != NULL)
             (void)fprintf(out, "  %s\n", shown(why, reason));
         print_tokens(item, 2, out);
@@ -183,29 +173,29 @@ static void print_identity_table(const cJSON *answer, FILE *out)
 static void print_service(const cJSON *item, int width, FILE *out)
 {
     char name[CELL_BYTES], text[CELL_BYTES], when[CELL_BYTES];
-    double handshakes = number_of(item, "handshakes");
+    double handshakes = json_number(item, "handshakes");
 
-    (void)fprintf(out, "%-*s", width, shown(text_of(item, "name"), name));
+    (void)fprintf(out, "%-*s", width, shown(json_text(item, "name"), name));
     print_number(item, "open", 6, 0, out);
     print_number(item, "total", 8, 0, out);
     print_number(item, "failed", 6, 0, out);
     if (handshakes > 0)
-        (void)fprintf(out, "  %6.0f%%", number_of(item, "resumed") * 100 / handshakes);
+        (void)fprintf(out, "  %6.0f%%", json_number(item, "resumed") * 100 / handshakes);
     else
         (void)fprintf(out, "  %7s", "-");
     print_number(item, "handshake_p50_ms", 8, 1, out);
     print_number(item, "handshake_p99_ms", 8, 1, out);
     (void)fputs("  ", out);
     print_names(cJSON_GetObjectItemCaseSensitive(item, "listen"), out);
-    if (text_of(item, "last_failure") != NULL)
-        (void)fprintf(out, "  last failure %s: %s\n", shown(text_of(item, "last_failure_at"), when),
-                      shown(text_of(item, "last_failure"), text));
+    if (json_text(item, "last_failure") != NULL)
+        (void)fprintf(out, "  last failure %s: %s\n", shown(json_text(item, "last_failure_at"), when),
+                      shown(json_text(item, "last_failure"), text));
 }
 
 static void print_service_table(const cJSON *answer, FILE *out)
 {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "services");
-    const char *kind = text_of(cJSON_GetArrayItem(list, 0), "kind");
+    const char *kind = json_text(cJSON_GetArrayItem(list, 0), "kind");
     char cell[CELL_BYTES];
     int width;
     const cJSON *item;
@@ -225,15 +215,14 @@ static void print_crl(const cJSON *crl, const char *service, FILE *out)
 {
     const cJSON *entries = cJSON_GetObjectItemCaseSensitive(crl, "entries");
     const cJSON *age = cJSON_GetObjectItemCaseSensitive(crl, "age_s");
-    const char *until = text_of(crl, "next_update");
+    const char *until = json_text(crl, "next_update");
     double seconds = cJSON_IsNumber(age) ? age->valuedouble : 0;
     char name[CELL_BYTES], issuer[CELL_BYTES], when[CELL_BYTES], source[CELL_BYTES];
 
     (void)fprintf(out, "  %s: %s%s, %.1f h old, next update %s, %.0f entries, from %s\n", shown(service, name),
-                  shown(text_of(crl, "issuer"), issuer),
-                  cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(crl, "delta")) ? " (delta)" : "", seconds / 3600,
+                  shown(json_text(crl, "issuer"), issuer), json_true(crl, "delta") ? " (delta)" : "", seconds / 3600,
                   until == NULL ? "unknown" : shown(until, when), cJSON_IsNumber(entries) ? entries->valuedouble : 0,
-                  shown(text_of(crl, "source"), source));
+                  shown(json_text(crl, "source"), source));
 }
 
 static void print_crls(const cJSON *answer, FILE *out)
@@ -248,18 +237,18 @@ static void print_crls(const cJSON *answer, FILE *out)
             if (!any)
                 (void)fputs("\ncrls\n", out);
             any = true;
-            print_crl(crl, text_of(service, "name"), out);
+            print_crl(crl, json_text(service, "name"), out);
         }
     }
 }
 
 void control_text_status(const cJSON *answer, FILE *out)
 {
-    line(out, "program", text_of(answer, "program"));
-    line(out, "version", text_of(answer, "version"));
+    line(out, "program", json_text(answer, "program"));
+    line(out, "version", json_text(answer, "version"));
     line_number(out, "pid", cJSON_GetObjectItemCaseSensitive(answer, "pid"));
-    line(out, "config", text_of(answer, "config"));
-    line(out, "since", text_of(answer, "since"));
+    line(out, "config", json_text(answer, "config"));
+    line(out, "since", json_text(answer, "since"));
     line_number(out, "generation", cJSON_GetObjectItemCaseSensitive(answer, "generation"));
     print_service_table(answer, out);
     print_identity_table(answer, out);

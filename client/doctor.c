@@ -1,5 +1,6 @@
 #include "client/doctor.h"
 
+#include "base/json.h"
 #include "client/page.h"
 
 #include <stdarg.h>
@@ -43,20 +44,15 @@ void doctor_say(struct doctor *doctor, enum doctor_level level, const char *subj
     doctor->n[level]++;
 }
 
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
 static void print_finding(const cJSON *finding, FILE *out)
 {
     static const enum page_tone tones[] = {PAGE_GOOD, PAGE_WARNING, PAGE_BAD};
-    const char *result_name = text_of(finding, "result"), *fix = text_of(finding, "fix");
+    const char *result_name = json_text(finding, "result"), *fix = json_text(finding, "fix");
 
     for (size_t i = 0; i < sizeof(tones) / sizeof(tones[0]); i++) {
         if (result_name != NULL && strcmp(result_name, level_names[i]) == 0)
             page_line(out, &(struct page_place){2, i == DOCTOR_PROBLEM ? "PROBLEM" : level_names[i], tones[i]},
-                      "%s: %s", text_of(finding, "subject"), text_of(finding, "text"));
+                      "%s: %s", json_text(finding, "subject"), json_text(finding, "text"));
     }
     if (fix != NULL)
         page_line(out, &(struct page_place){4, "fix", PAGE_PLAIN}, "%s", fix);
@@ -69,7 +65,7 @@ void doctor_print_text(const struct doctor *doctor, FILE *out)
 
     cJSON_ArrayForEach(finding, doctor->findings)
     {
-        const char *area = text_of(finding, "area");
+        const char *area = json_text(finding, "area");
 
         if (area != NULL && strcmp(area, before) != 0)
             (void)fprintf(out, "%s%s\n", *before != '\0' ? "\n" : "", area);

@@ -3,6 +3,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "client/child.h"
 
@@ -160,7 +161,7 @@ cJSON *doctor_config_check(struct doctor *doctor, const char *file)
                    "%s --check has not answered", program);
     take_texts(doctor, cJSON_GetObjectItemCaseSensitive(tree, "errors"), DOCTOR_PROBLEM, "setting");
     take_texts(doctor, cJSON_GetObjectItemCaseSensitive(tree, "warnings"), DOCTOR_WARNING, "setting");
-    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(tree, "ok")))
+    if (json_true(tree, "ok"))
         doctor_say(doctor, DOCTOR_OK, "file", NULL, "%s is a correct configuration of %s", file, name);
     settings = cJSON_DetachItemFromObjectCaseSensitive(tree, "configuration");
     cJSON_Delete(tree);

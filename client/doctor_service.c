@@ -1,5 +1,6 @@
 #include "client/doctor_checks.h"
 
+#include "base/json.h"
 #include "base/text.h"
 #include "client/probe_series.h"
 #include "net/connector.h"
@@ -29,20 +30,10 @@ struct service {
     struct crl_snapshot *crls;
 };
 
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
-static const cJSON *item_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetObjectItemCaseSensitive(object, name);
-}
-
 static struct service begin(const cJSON *section)
 {
-    const char *kind = text_of(section, "kind"), *name = text_of(section, "name");
-    struct service service = {.options = item_of(section, "options"), .gateway = text_equal(kind, "gateway")};
+    const char *kind = json_text(section, "kind"), *name = json_text(section, "name");
+    struct service service = {.options = json_member(section, "options"), .gateway = text_equal(kind, "gateway")};
 
     (void)snprintf(service.name, sizeof(service.name), "%s %s", kind != NULL ? kind : "service",
                    name != NULL ? name : "");
@@ -54,7 +45,7 @@ static size_t crl_paths(const struct service *service, const char *paths[LISTS_M
     const cJSON *item;
     size_t n = 0;
 
-    cJSON_ArrayForEach(item, item_of(service->options, service->gateway ? "client-crl" : "crl"))
+    cJSON_ArrayForEach(item, json_member(service->options, service->gateway ? "client-crl" : "crl"))
     {
         if (n < LISTS_MAX && cJSON_IsString(item))
             paths[n++] = cJSON_GetStringValue(item);
@@ -125,7 +116,7 @@ static void check_crl(struct doctor *doctor, const struct service *service, cons
 
 static void load(struct doctor *doctor, struct service *service)
 {
-    const char *paths[LISTS_MAX], *trust = text_of(service->options, service->gateway ? "client-trust" : "trust");
+    const char *paths[LISTS_MAX], *trust = json_text(service->options, service->gateway ? "client-trust" : "trust");
     size_t n = crl_paths(service, paths);
     struct error err = ERROR_INIT;
 
@@ -145,11 +136,11 @@ static void unload(struct service *service)
 void doctor_service_check_files(struct doctor *doctor, const cJSON *section, int64_t now)
 {
     struct service service = begin(section);
-    const char *revocation = text_of(service.options, "revocation");
+    const char *revocation = json_text(service.options, "revocation");
 
     doctor->area = "trust and revocation";
     load(doctor, &service);
-    if (service.trust != NULL && text_of(service.options, service.gateway ? "client-trust" : "trust") != NULL)
+    if (service.trust != NULL && json_text(service.options, service.gateway ? "client-trust" : "trust") != NULL)
         check_anchors(doctor, &service, now);
     else if (service.trust != NULL)
         doctor_say(doctor, DOCTOR_OK, service.name, NULL, "trusts the %d roots of the system's store",
@@ -214,8 +205,8 @@ static void judge_certificate(struct doctor *doctor, const struct service *servi
                                     .depth = CHAIN_DEPTH_DEFAULT,
                                     .purpose = CHAIN_PURPOSE_SERVER,
                                     .hostname = name};
-    const char *revocation = text_of(service->options, "revocation"),
-               *policy = text_of(service->options, "security-policy");
+    const char *revocation = json_text(service->options, "revocation"),
+               *policy = json_text(service->options, "security-policy");
     struct verdict *verdict = calloc(1, sizeof(*verdict));
     char text[1024];
 
@@ -237,7 +228,7 @@ static void judge_certificate(struct doctor *doctor, const struct service *servi
 
 static void judge_request(struct doctor *doctor, const struct service *service, const struct probe_attempt *attempt)
 {
-    bool identities = cJSON_GetArraySize(item_of(service->options, "identity")) > 0;
+    bool identities = cJSON_GetArraySize(json_member(service->options, "identity")) > 0;
 
     if (attempt->asked && identities)
         doctor_say(doctor, DOCTOR_OK, service->name, NULL, "the server asks for a client certificate");
@@ -252,7 +243,7 @@ static void judge_request(struct doctor *doctor, const struct service *service, 
 static void judge_attempt(struct doctor *doctor, const struct service *service, const struct probe_attempt *attempt,
                           const char *text)
 {
-    const char *name = text_of(service->options, "server-name");
+    const char *name = json_text(service->options, "server-name");
 
     switch (attempt->end) {
     case PROBE_UNREACHABLE:
@@ -293,7 +284,7 @@ static void check_upstream(struct doctor *doctor, const struct service *service,
     const struct probe_attempt_config config = {.loop = loop,
                                                 .libctx = libctx,
                                                 .target = target,
-                                                .server_name = text_of(service->options, "server-name"),
+                                                .server_name = json_text(service->options, "server-name"),
                                                 .least = TLS1_2_VERSION,
                                                 .most = TLS1_3_VERSION,
                                                 .timeout_ms = TIMEOUT_MS,
@@ -315,7 +306,7 @@ void doctor_service_check_network(struct doctor *doctor, const cJSON *section)
 
     doctor->area = "network";
     load(doctor, &service);
-    cJSON_ArrayForEach(item, item_of(service.options, service.gateway ? "backend" : "connect"))
+    cJSON_ArrayForEach(item, json_member(service.options, service.gateway ? "backend" : "connect"))
     {
         const char *text = cJSON_GetStringValue(item);
         struct address target;

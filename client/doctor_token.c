@@ -1,5 +1,6 @@
 #include "client/doctor_checks.h"
 
+#include "base/json.h"
 #include "base/text.h"
 #include "client/holder.h"
 #include "client/lister.h"
@@ -24,21 +25,6 @@
 #define DAYS_WARNING 30 /* before a certificate ends */
 #define ENVIRONMENT_MAX 64
 #define SHOW "tokentls list shows the tokens there are"
-
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
-static bool is_true(const cJSON *object, const char *name)
-{
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
-static const cJSON *item_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetObjectItemCaseSensitive(object, name);
-}
 
 static void judge_pin_state(struct doctor *doctor, const char *label, const char *pin)
 {
@@ -68,8 +54,8 @@ static void judge_pin_state(struct doctor *doctor, const char *label, const char
 /* Days until a certificate ends, or what is wrong with its dates. */
 static void judge_dates(struct doctor *doctor, const cJSON *certificate, int64_t now)
 {
-    const char *not_before = text_of(certificate, "not_before"), *not_after = text_of(certificate, "not_after"),
-               *subject = text_of(certificate, "subject");
+    const char *not_before = json_text(certificate, "not_before"), *not_after = json_text(certificate, "not_after"),
+               *subject = json_text(certificate, "subject");
     struct tm begin = {0}, end = {0};
     long long days;
 
@@ -93,18 +79,18 @@ static void judge_dates(struct doctor *doctor, const cJSON *certificate, int64_t
 
 void doctor_token_judge(struct doctor *doctor, const cJSON *token, int64_t now)
 {
-    const char *label = text_of(token, "label"), *error = text_of(token, "error");
+    const char *label = json_text(token, "label"), *error = json_text(token, "error");
     const cJSON *certificate;
 
     label = label != NULL && *label != '\0' ? label : "(no label)";
     if (error != NULL)
         doctor_say(doctor, DOCTOR_PROBLEM, label, "take the token out and put it in again; see tokentls list", "%s",
                    error);
-    if (is_true(token, "login_required"))
-        judge_pin_state(doctor, label, text_of(token, "pin"));
-    cJSON_ArrayForEach(certificate, item_of(token, "certificates"))
+    if (json_true(token, "login_required"))
+        judge_pin_state(doctor, label, json_text(token, "pin"));
+    cJSON_ArrayForEach(certificate, json_member(token, "certificates"))
     {
-        if (!is_true(certificate, "ca"))
+        if (!json_true(certificate, "ca"))
             judge_dates(doctor, certificate, now);
     }
 }
@@ -139,10 +125,10 @@ static bool fits_object(const struct uri *uri, const cJSON *certificate)
     char text[1024];
 
     if (label != NULL &&
-        !text_equal(text_escape(label->pValue, label->ulValueLen, text, sizeof(text)), text_of(certificate, "label")))
+        !text_equal(text_escape(label->pValue, label->ulValueLen, text, sizeof(text)), json_text(certificate, "label")))
         return false;
     return id == NULL ||
-           text_equal(text_hex(id->pValue, id->ulValueLen, 0, text, sizeof(text)), text_of(certificate, "id"));
+           text_equal(text_hex(id->pValue, id->ulValueLen, 0, text, sizeof(text)), json_text(certificate, "id"));
 }
 
 /* Only what belongs to the identity is kept of the tokens' certificates. Returns how many. */
@@ -165,10 +151,10 @@ static void judge_modules(struct doctor *doctor, const cJSON *tree, enum doctor_
     const cJSON *module;
 
     doctor->area = "modules";
-    cJSON_ArrayForEach(module, item_of(tree, "modules"))
+    cJSON_ArrayForEach(module, json_member(tree, "modules"))
     {
-        const char *name = text_of(module, "module"), *error = text_of(module, "error");
-        int n = cJSON_GetArraySize(item_of(module, "tokens"));
+        const char *name = json_text(module, "module"), *error = json_text(module, "error");
+        int n = cJSON_GetArraySize(json_member(module, "tokens"));
 
         name = name != NULL ? name : "(no name)";
         if (error != NULL)
@@ -275,9 +261,9 @@ static void judge_identity(struct doctor *doctor, const struct identity_check *c
     const cJSON *module, *token;
     size_t n_tokens = 0, n_certificates = 0;
 
-    cJSON_ArrayForEach(module, item_of(tree, "modules"))
+    cJSON_ArrayForEach(module, json_member(tree, "modules"))
     {
-        cJSON_ArrayForEach(token, item_of(module, "tokens"))
+        cJSON_ArrayForEach(token, json_member(module, "tokens"))
         {
             n_tokens++;
             n_certificates += keep_certificates(check->parsed, token);
@@ -315,12 +301,12 @@ static void take_environment(struct identity_check *check, const cJSON *list)
 static void check_identity(struct doctor *doctor, const struct doctor_token_config *config, const cJSON *section,
                            const char *uri)
 {
-    const cJSON *options = item_of(section, "options");
+    const cJSON *options = json_member(section, "options");
     struct identity_check check = {.config = config,
                                    .uri = uri,
-                                   .module = text_of(options, "module"),
-                                   .pin_source = text_of(options, "pin-source"),
-                                   .certificate = text_of(options, "certificate")};
+                                   .module = json_text(options, "module"),
+                                   .pin_source = json_text(options, "pin-source"),
+                                   .certificate = json_text(options, "certificate")};
     const char *module = check.module;
     char token[4096];
     struct lister_config lister = {.modules = &module,
@@ -333,8 +319,8 @@ static void check_identity(struct doctor *doctor, const struct doctor_token_conf
     cJSON *tree = NULL;
     result r = uri_parse(check.uri != NULL ? check.uri : "", false, &check.parsed, &err);
 
-    (void)snprintf(check.name, sizeof(check.name), "identity %s", text_of(section, "name"));
-    take_environment(&check, item_of(options, "module-environment"));
+    (void)snprintf(check.name, sizeof(check.name), "identity %s", json_text(section, "name"));
+    take_environment(&check, json_member(options, "module-environment"));
     if (r == ERROR_NONE && module == NULL)
         module = uri_module_path(check.parsed) != NULL ? uri_module_path(check.parsed) : uri_module_name(check.parsed);
     if (r == ERROR_NONE && module == NULL) {
@@ -361,15 +347,15 @@ static void check_identity(struct doctor *doctor, const struct doctor_token_conf
 
 static void check_section(struct doctor *doctor, const struct doctor_token_config *config, const cJSON *section)
 {
-    const cJSON *options = item_of(section, "options"), *uri;
-    const char *pin_source = text_of(options, "pin-source");
+    const cJSON *options = json_member(section, "options"), *uri;
+    const char *pin_source = json_text(options, "pin-source");
     char name[128];
 
     doctor->area = "identity";
-    (void)snprintf(name, sizeof(name), "identity %s", text_of(section, "name"));
+    (void)snprintf(name, sizeof(name), "identity %s", json_text(section, "name"));
     if (pin_source != NULL)
         doctor_token_check_pin_source(doctor, name, pin_source);
-    cJSON_ArrayForEach(uri, item_of(options, "uri"))
+    cJSON_ArrayForEach(uri, json_member(options, "uri"))
     {
         if (cJSON_IsString(uri))
             check_identity(doctor, config, section, cJSON_GetStringValue(uri));
@@ -415,9 +401,9 @@ static void check_default_tokens(struct doctor *doctor)
     else
         judge_modules(doctor, tree, DOCTOR_WARNING);
     doctor->area = "token";
-    cJSON_ArrayForEach(module, item_of(tree, "modules"))
+    cJSON_ArrayForEach(module, json_member(tree, "modules"))
     {
-        cJSON_ArrayForEach(token, item_of(module, "tokens")) doctor_token_judge(doctor, token, (int64_t)time(NULL));
+        cJSON_ArrayForEach(token, json_member(module, "tokens")) doctor_token_judge(doctor, token, (int64_t)time(NULL));
     }
     for (size_t i = 0; i < LISTER_MODULES_MAX; i++)
         free(names[i]);
@@ -432,7 +418,7 @@ void doctor_token_check(struct doctor *doctor, const struct doctor_token_config 
         check_default_tokens(doctor);
     cJSON_ArrayForEach(section, config->identities)
     {
-        if (text_equal(text_of(section, "kind"), "identity"))
+        if (text_equal(json_text(section, "kind"), "identity"))
             check_section(doctor, config, section);
     }
     check_guard(doctor, config->state_directory);

@@ -1,5 +1,6 @@
 #include "client/list_text.h"
 
+#include "base/json.h"
 #include "client/page.h"
 
 #include <stdarg.h>
@@ -10,21 +11,6 @@
 #define SECONDS_PER_DAY 86400
 #define DAYS_WARNING 30 /* before a certificate ends */
 #define LINE_BYTES 4096
-
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
-static bool is_true(const cJSON *object, const char *name)
-{
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
-static const cJSON *array_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetObjectItemCaseSensitive(object, name);
-}
 
 static void line(FILE *out, int indent, const char *name, const char *fmt, ...)
 {
@@ -90,7 +76,7 @@ static void line_joined(FILE *out, int indent, const char *name, const cJSON *ar
 /* "EC P-256" says its size itself; "RSA" does not. */
 static void describe_kind(const cJSON *object, char *kind, size_t size)
 {
-    const char *algorithm = text_of(object, "algorithm");
+    const char *algorithm = json_text(object, "algorithm");
     const cJSON *bits = cJSON_GetObjectItemCaseSensitive(object, "bits");
 
     if (algorithm == NULL)
@@ -107,22 +93,22 @@ static void describe_keeping(const cJSON *key, char *out, size_t size)
     const cJSON *local = cJSON_GetObjectItemCaseSensitive(key, "local"),
                 *never = cJSON_GetObjectItemCaseSensitive(key, "never_extractable");
 
-    (void)snprintf(out, size, "%s%s%s%s%s", is_true(key, "sensitive") ? "" : ", NOT SENSITIVE",
-                   is_true(key, "extractable") ? ", EXTRACTABLE"
-                   : cJSON_IsTrue(never)       ? ", never extractable"
-                   : cJSON_IsFalse(never)      ? ", WAS EXTRACTABLE"
-                                               : "",
+    (void)snprintf(out, size, "%s%s%s%s%s", json_true(key, "sensitive") ? "" : ", NOT SENSITIVE",
+                   json_true(key, "extractable") ? ", EXTRACTABLE"
+                   : cJSON_IsTrue(never)         ? ", never extractable"
+                   : cJSON_IsFalse(never)        ? ", WAS EXTRACTABLE"
+                                                 : "",
                    cJSON_IsTrue(local)    ? ", made on the token"
                    : cJSON_IsFalse(local) ? ", IMPORTED"
                                           : "",
-                   is_true(key, "always_authenticate") ? ", PIN for each signature" : "",
-                   is_true(key, "sign") ? "" : ", may not sign");
+                   json_true(key, "always_authenticate") ? ", PIN for each signature" : "",
+                   json_true(key, "sign") ? "" : ", may not sign");
 }
 
 /* "ecdsa_secp256r1_sha256 (CKM_ECDSA), ...": what TLS wants, and what the token is asked for. */
 static void print_schemes(FILE *out, const cJSON *key)
 {
-    const cJSON *schemes = array_of(key, "schemes"), *mechanisms = array_of(key, "mechanisms"), *scheme;
+    const cJSON *schemes = json_member(key, "schemes"), *mechanisms = json_member(key, "mechanisms"), *scheme;
     char joined[LINE_BYTES] = "";
     size_t used = 0;
     int i = 0;
@@ -148,20 +134,20 @@ static void print_key(FILE *out, const cJSON *key)
     describe_keeping(key, keeping, sizeof(keeping));
     line(out, 4, "key", "%s%s", kind, keeping);
     print_schemes(out, key);
-    line_bad(out, 4, "error", text_of(key, "error"));
+    line_bad(out, 4, "error", json_text(key, "error"));
 }
 
 static void print_usages(FILE *out, const cJSON *certificate)
 {
-    line_joined(out, 4, "usage", array_of(certificate, "key_usage"));
-    line_joined(out, 4, "for", array_of(certificate, "extended_key_usage"));
+    line_joined(out, 4, "usage", json_member(certificate, "key_usage"));
+    line_joined(out, 4, "for", json_member(certificate, "extended_key_usage"));
 }
 
 /* Who has issued it, up to the last certificate that the token has, and whom a server must know. */
 static void print_chain(FILE *out, const cJSON *identity)
 {
-    const cJSON *chain = array_of(identity, "chain"), *subject;
-    const char *issuer = text_of(identity, "chain_issuer");
+    const cJSON *chain = json_member(identity, "chain"), *subject;
+    const char *issuer = json_text(identity, "chain_issuer");
 
     cJSON_ArrayForEach(subject, chain) line_if(out, 4, "chain", cJSON_GetStringValue(subject));
     if (issuer != NULL)
@@ -174,7 +160,7 @@ static const cJSON *by_uri(const cJSON *array, const char *uri)
 
     cJSON_ArrayForEach(item, array)
     {
-        const char *its = text_of(item, "uri");
+        const char *its = json_text(item, "uri");
 
         if (its != NULL && uri != NULL && strcmp(its, uri) == 0)
             return item;
@@ -184,19 +170,19 @@ static const cJSON *by_uri(const cJSON *array, const char *uri)
 
 static void print_identity(FILE *out, const cJSON *token, const cJSON *identity, int64_t now)
 {
-    const char *key_uri = text_of(identity, "key"), *certificate_uri = text_of(identity, "certificate");
-    const cJSON *key = by_uri(array_of(token, "keys"), key_uri);
-    const cJSON *certificate = by_uri(array_of(token, "certificates"), certificate_uri);
-    const char *subject = text_of(identity, "subject");
+    const char *key_uri = json_text(identity, "key"), *certificate_uri = json_text(identity, "certificate");
+    const cJSON *key = by_uri(json_member(token, "keys"), key_uri);
+    const cJSON *certificate = by_uri(json_member(token, "certificates"), certificate_uri);
+    const char *subject = json_text(identity, "subject");
     const cJSON *problem;
 
     (void)fputc('\n', out);
     line(out, 2, "identity", "%s", subject != NULL ? subject : "(no subject)");
-    line_if(out, 4, "label", text_of(key, "label"));
-    line_if(out, 4, "issuer", text_of(certificate, "issuer"));
-    line_expiry(out, 4, text_of(identity, "not_after"), now);
+    line_if(out, 4, "label", json_text(key, "label"));
+    line_if(out, 4, "issuer", json_text(certificate, "issuer"));
+    line_expiry(out, 4, json_text(identity, "not_after"), now);
     print_usages(out, certificate);
-    cJSON_ArrayForEach(problem, array_of(identity, "problems"))
+    cJSON_ArrayForEach(problem, json_member(identity, "problems"))
         line_bad(out, 4, "problem", cJSON_GetStringValue(problem));
     print_chain(out, identity);
     if (key != NULL)
@@ -210,9 +196,9 @@ static bool in_identity(const cJSON *token, const char *part, const char *uri)
 {
     const cJSON *identity;
 
-    cJSON_ArrayForEach(identity, array_of(token, "identities"))
+    cJSON_ArrayForEach(identity, json_member(token, "identities"))
     {
-        const char *its = text_of(identity, part);
+        const char *its = json_text(identity, part);
 
         if (its != NULL && uri != NULL && strcmp(its, uri) == 0)
             return true;
@@ -222,29 +208,29 @@ static bool in_identity(const cJSON *token, const char *part, const char *uri)
 
 static void print_lonely_key(FILE *out, const cJSON *key)
 {
-    const char *label = text_of(key, "label");
+    const char *label = json_text(key, "label");
 
     (void)fputc('\n', out);
     line(out, 2, "key", "%s (no certificate on the token)", label != NULL ? label : "(no label)");
     print_key(out, key);
-    line_if(out, 4, "id", text_of(key, "id"));
-    line_if(out, 4, "URI", text_of(key, "uri"));
+    line_if(out, 4, "id", json_text(key, "id"));
+    line_if(out, 4, "URI", json_text(key, "uri"));
 }
 
 static void print_lonely_certificate(FILE *out, const cJSON *certificate, int64_t now)
 {
-    const char *subject = text_of(certificate, "subject");
+    const char *subject = json_text(certificate, "subject");
     char kind[64];
 
     describe_kind(certificate, kind, sizeof(kind));
     (void)fputc('\n', out);
-    line(out, 2, is_true(certificate, "ca") ? "CA" : "certificate", "%s", subject != NULL ? subject : "(no subject)");
-    line_if(out, 4, "label", text_of(certificate, "label"));
-    line_if(out, 4, "issuer", text_of(certificate, "issuer"));
-    line_expiry(out, 4, text_of(certificate, "not_after"), now);
+    line(out, 2, json_true(certificate, "ca") ? "CA" : "certificate", "%s", subject != NULL ? subject : "(no subject)");
+    line_if(out, 4, "label", json_text(certificate, "label"));
+    line_if(out, 4, "issuer", json_text(certificate, "issuer"));
+    line_expiry(out, 4, json_text(certificate, "not_after"), now);
     print_usages(out, certificate);
     line(out, 4, "key", "%s", kind);
-    line_if(out, 4, "URI", text_of(certificate, "uri"));
+    line_if(out, 4, "URI", json_text(certificate, "uri"));
 }
 
 /* What a person must know about the PIN before trying one. */
@@ -273,31 +259,31 @@ static enum page_tone pin_tone(const char *state)
 
 static void print_token(FILE *out, const cJSON *module, const cJSON *token, int64_t now)
 {
-    const char *label = text_of(token, "label"), *pin = describe_pin(text_of(token, "pin"));
+    const char *label = json_text(token, "label"), *pin = describe_pin(json_text(token, "pin"));
     const cJSON *item;
 
     line(out, 0, "token", "%s%s%s", label != NULL ? label : "(no label)",
-         is_true(token, "hardware") ? "" : " (software)",
-         is_true(token, "write_protected") ? " (write-protected)" : "");
-    line_if(out, 2, "module", text_of(module, "module"));
-    line_if(out, 2, "manufacturer", text_of(token, "manufacturer"));
-    line_if(out, 2, "model", text_of(token, "model"));
-    line_if(out, 2, "serial", text_of(token, "serial"));
-    if (pin != NULL && is_true(token, "login_required"))
-        page_line(out, &(struct page_place){2, "PIN", pin_tone(text_of(token, "pin"))}, "%s%s", pin,
-                  is_true(token, "logged_in") ? ", logged in"
-                                              : "; not logged in: private keys may be hidden (--login)");
-    line_if(out, 2, "URI", text_of(token, "uri"));
-    line_bad(out, 2, "error", text_of(token, "error"));
-    cJSON_ArrayForEach(item, array_of(token, "identities")) print_identity(out, token, item, now);
-    cJSON_ArrayForEach(item, array_of(token, "keys"))
+         json_true(token, "hardware") ? "" : " (software)",
+         json_true(token, "write_protected") ? " (write-protected)" : "");
+    line_if(out, 2, "module", json_text(module, "module"));
+    line_if(out, 2, "manufacturer", json_text(token, "manufacturer"));
+    line_if(out, 2, "model", json_text(token, "model"));
+    line_if(out, 2, "serial", json_text(token, "serial"));
+    if (pin != NULL && json_true(token, "login_required"))
+        page_line(out, &(struct page_place){2, "PIN", pin_tone(json_text(token, "pin"))}, "%s%s", pin,
+                  json_true(token, "logged_in") ? ", logged in"
+                                                : "; not logged in: private keys may be hidden (--login)");
+    line_if(out, 2, "URI", json_text(token, "uri"));
+    line_bad(out, 2, "error", json_text(token, "error"));
+    cJSON_ArrayForEach(item, json_member(token, "identities")) print_identity(out, token, item, now);
+    cJSON_ArrayForEach(item, json_member(token, "keys"))
     {
-        if (!in_identity(token, "key", text_of(item, "uri")))
+        if (!in_identity(token, "key", json_text(item, "uri")))
             print_lonely_key(out, item);
     }
-    cJSON_ArrayForEach(item, array_of(token, "certificates"))
+    cJSON_ArrayForEach(item, json_member(token, "certificates"))
     {
-        if (!in_identity(token, "certificate", text_of(item, "uri")))
+        if (!in_identity(token, "certificate", json_text(item, "uri")))
             print_lonely_certificate(out, item, now);
     }
 }
@@ -307,9 +293,9 @@ void list_text_print(const cJSON *tree, int64_t now, FILE *out)
     const cJSON *module, *token;
     bool first = true;
 
-    cJSON_ArrayForEach(module, array_of(tree, "modules"))
+    cJSON_ArrayForEach(module, json_member(tree, "modules"))
     {
-        cJSON_ArrayForEach(token, array_of(module, "tokens"))
+        cJSON_ArrayForEach(token, json_member(module, "tokens"))
         {
             if (!first)
                 (void)fputc('\n', out);
@@ -319,9 +305,9 @@ void list_text_print(const cJSON *tree, int64_t now, FILE *out)
     }
     if (first)
         (void)fputs("no token found\n", out);
-    cJSON_ArrayForEach(module, array_of(tree, "modules"))
+    cJSON_ArrayForEach(module, json_member(tree, "modules"))
     {
-        const char *name = text_of(module, "module"), *error = text_of(module, "error");
+        const char *name = json_text(module, "module"), *error = json_text(module, "error");
 
         if (error == NULL)
             continue;

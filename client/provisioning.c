@@ -1,6 +1,7 @@
 #include "client/provisioning.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "client/child.h"
 #include "client/holder.h"
@@ -86,7 +87,7 @@ cJSON *provisioning_job_new(const char *name)
 
 const char *provisioning_text(const cJSON *answer, const char *name)
 {
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(answer, name));
+    const char *text = json_text(answer, name);
 
     return text == NULL ? "" : text;
 }

@@ -1,5 +1,6 @@
 #include "client/unlock_pin.h"
 
+#include "base/json.h"
 #include "base/text.h"
 #include "client/control_client.h"
 #include "client/pin_choice.h"
@@ -43,7 +44,7 @@ static result ask_daemon(const struct unlock_pin *what, struct places *places, s
         r = control_client_judge(answer, err);
     cJSON_ArrayForEach(keyholder, cJSON_GetObjectItemCaseSensitive(answer, "keyholders"))
     {
-        const char *socket = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(keyholder, "unlock_socket"));
+        const char *socket = json_text(keyholder, "unlock_socket");
 
         if (socket != NULL && strlen(socket) < UNLOCK_CLIENT_PATH_MAX && holds(keyholder, what->identity) &&
             places->n < PLACES_MAX)

@@ -1,5 +1,6 @@
 #include "pkcs11/list_object.h"
 
+#include "base/json.h"
 #include "base/text.h"
 #include "pkcs11/certificate.h"
 #include "pkcs11/list_usage.h"
@@ -177,15 +178,14 @@ static void put_schemes(cJSON *into, const struct token_key *key)
 /* Which of the listed certificates is the key's: by public key, and by CKA_ID when the token hides that. */
 static int certificate_of(const struct listed *listed, const cJSON *key_entry, EVP_PKEY *key)
 {
-    const char *id = cJSON_GetStringValue(cJSON_GetObjectItem(key_entry, "id"));
+    const char *id = json_text(key_entry, "id");
     X509 *found = key == NULL ? NULL : certificate_for_key(&listed->parsed, key);
 
     for (size_t i = 0; i < listed->parsed.n; i++) {
         const cJSON *entry = cJSON_GetArrayItem(listed->certificates, (int)i);
 
-        if (found != NULL
-                ? listed->parsed.items[i] == found
-                : key == NULL && id != NULL && text_equal(id, cJSON_GetStringValue(cJSON_GetObjectItem(entry, "id"))))
+        if (found != NULL ? listed->parsed.items[i] == found
+                          : key == NULL && id != NULL && text_equal(id, json_text(entry, "id")))
             return (int)i;
     }
     return -1;
@@ -234,7 +234,7 @@ static void add_identity(struct listed *listed, const cJSON *key_entry, int inde
 /* What can be signed with it; a failure is part of the listing, not the end of it. */
 static void probe(struct listed *listed, CK_OBJECT_HANDLE object, EVP_PKEY *public_key, cJSON *entry)
 {
-    struct token_key key = {.token = listed->token, .uri = cJSON_GetStringValue(cJSON_GetObjectItem(entry, "uri"))};
+    struct token_key key = {.token = listed->token, .uri = cJSON_GetStringValue(json_member(entry, "uri"))};
     struct error err = ERROR_INIT;
     struct public_key_kind kind;
 

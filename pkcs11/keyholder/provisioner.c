@@ -1,6 +1,7 @@
 #include "pkcs11/keyholder/provisioner.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "pkcs11/certificate.h"
 #include "pkcs11/generate.h"
@@ -50,7 +51,7 @@ struct job {
 
 static const char *text_of(const struct job *job, const char *name)
 {
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(job->in, name));
+    return json_text(job->in, name);
 }
 
 static void put(const struct job *job, const char *name, const char *value)
@@ -119,8 +120,7 @@ static result generate(struct provisioner *self, const struct job *job, struct e
     uint8_t id[GENERATE_ID_MAX];
     struct generate_request request = {.algorithm = text_of(job, "algorithm"),
                                        .label = text_of(job, "label"),
-                                       .successor =
-                                           cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(job->in, "successor"))};
+                                       .successor = json_true(job->in, "successor")};
     struct token_key_info info;
     int length;
     result r;

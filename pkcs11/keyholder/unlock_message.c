@@ -1,5 +1,7 @@
 #include "pkcs11/keyholder/unlock_message.h"
 
+#include "base/json.h"
+
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,11 +69,6 @@ char *unlock_message_encode_hello(const struct unlock_message_hello *hello)
     return print_and_delete(object, complete);
 }
 
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
 static bool take_pin(const char *word, enum unlock_message_pin *ret)
 {
     for (int i = 0; word != NULL && i <= UNLOCK_MESSAGE_REFUSED; i++) {
@@ -85,12 +82,12 @@ static bool take_pin(const char *word, enum unlock_message_pin *ret)
 
 static bool take_hello(const cJSON *tree, struct unlock_message_hello *hello)
 {
-    const char *type = text_of(tree, "type");
+    const char *type = json_text(tree, "type");
     const cJSON *version = cJSON_GetObjectItemCaseSensitive(tree, "version"), *item;
 
-    hello->source = text_of(tree, "source");
+    hello->source = json_text(tree, "source");
     if (type == NULL || strcmp(type, "hello") != 0 || !cJSON_IsNumber(version) || version->valueint != VERSION ||
-        !take_pin(text_of(tree, "pin"), &hello->pin) || hello->source == NULL || strlen(hello->source) > SOURCE_MAX)
+        !take_pin(json_text(tree, "pin"), &hello->pin) || hello->source == NULL || strlen(hello->source) > SOURCE_MAX)
         return false;
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(tree, "identities"))
     {
@@ -133,7 +130,8 @@ char *unlock_message_encode_answer(const struct error *outcome)
 result unlock_message_decode_answer(const void *data, size_t length, struct error *ret_outcome, struct error *err)
 {
     cJSON *tree = length <= UNLOCK_MESSAGE_MAX ? cJSON_ParseWithLength(data, length) : NULL;
-    const char *type = text_of(tree, "type"), *category = text_of(tree, "category"), *text = text_of(tree, "text");
+    const char *type = json_text(tree, "type"), *category = json_text(tree, "category"),
+               *text = json_text(tree, "text");
     struct error outcome = ERROR_INIT;
     bool found = false;
 
