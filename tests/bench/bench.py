@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Measure tokentls beside its peers. scripts/bench builds and calls this; README.md here says what is measured."""
+
+import argparse
+import fnmatch
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(HERE), str(TOP / "tests/integration"), str(TOP / "tests/mock-module")]
+
+from bench import cells_agent, plan, report  # noqa: E402  pylint: disable=wrong-import-position
+from bench.scene import Site  # noqa: E402  pylint: disable=wrong-import-position
+
+SMOKE_WINDOW_MS = 40
+
+
+def parse(words):
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure tokentls beside its peers.")
+    parser.add_argument("--build", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("bench-results"), help="folder for the results")
+    parser.add_argument("--runs", type=int, default=5, help="of each cell and program; medians are shown")
+    parser.add_argument("--seed", type=int, default=None, help="of the order; default: a new one, which is printed")
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="cells: agent/connect/*")
+    parser.add_argument("--programs", default=None, help="only these, by name, with commas")
+    parser.add_argument("--window", type=int, default=600, metavar="MS", help="length of one measurement")
+    parser.add_argument("--quick", action="store_true", help="3 runs of half the length")
+    parser.add_argument("--smoke", action="store_true", help="each once, for moments: does every cell give a number?")
+    parser.add_argument("--list", action="store_true", help="name the cells and end")
+    options = parser.parse_args(words)
+    if options.quick:
+        options.runs, options.window = 3, options.window // 2
+    if options.smoke:
+        options.runs, options.window = 1, SMOKE_WINDOW_MS
+    options.seed = random.randrange(1 << 32) if options.seed is None else options.seed
+    return options
+
+
+def choose(cells, options):
+    """The cells and programs that were asked for."""
+    chosen = [cell for cell in cells if not options.only or
+              any(fnmatch.fnmatch(cell.name, pattern) for pattern in options.only)]
+    if options.programs:
+        names = options.programs.split(",")
+        for cell in chosen:
+            cell.programs = [program for program in cell.programs if program.name in names]
+    return [cell for cell in chosen if cell.programs]
+
+
+def complain(results):
+    """What a smoke run must not show: programs without a number. Those that are not installed are only named."""
+    wrong = []
+    for cell in results.cells:
+        for program in cell.programs:
+            failures = results.failures[cell.name, program.name]
+            for failure in failures:
+                print(f"{cell.name}: {program.name}: {failure}")
+            missing = [number.name for number in cell.numbers if not results.values(cell, program, number)]
+            if program.version() is not None and (failures or len(missing) == len(cell.numbers)):
+                wrong.append(f"{cell.name}: {program.name}: no number")
+    return wrong
+
+
+def main():
+    options = parse(sys.argv[1:])
+    build = options.build.resolve()
+    cells = choose(cells_agent.cells(build), options)
+    if options.list:
+        print("\n".join(cell.name for cell in cells))
+        return 0
+    if not cells:
+        print("scripts/bench: no cell has such a name; --list names them", file=sys.stderr)
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+    print(f"{len(cells)} cells, {options.runs} runs, seed {options.seed}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="tokentls-bench-") as scratch:
+        pki = pathlib.Path(os.environ.get("TOKENTLS_PKI") or pathlib.Path(scratch, "pki"))
+        if not pki.exists():
+            subprocess.run([TOP / "softhsm-conf/make-demo", pki], check=True, stdout=subprocess.DEVNULL)
+        folder = pathlib.Path(scratch, "work")
+        folder.mkdir()
+        site = Site(build, pki, folder, window_ms=options.window, smoke=options.smoke)
+        results = plan.run_all(cells, site, options.runs, options.seed)
+    report.write(results, options.out)
+    print((options.out / "report.md").read_text())
+    print(f"results are in {options.out.resolve()}", file=sys.stderr)
+    if options.smoke:
+        wrong = complain(results)
+        print("\n".join(wrong))
+        return 1 if wrong else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

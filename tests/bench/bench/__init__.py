@@ -1,0 +1,1 @@
+"""scripts/bench: tokentls and its peers under the same load. tests/bench/README.md has the lay-out."""

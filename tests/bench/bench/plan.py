@@ -1,0 +1,90 @@
+"""Runs in random order, and what is calculated from them."""
+
+import collections
+import random
+import statistics
+import sys
+import time
+
+from bench.load import LoadFailed
+from bench.programs import Unusable
+
+
+class Results:
+    """outcomes[cell name][program name] is a list with one Outcome for each run, in the order of the runs, or None."""
+
+    def __init__(self, cells, runs, seed):
+        self.cells, self.runs, self.seed = cells, runs, seed
+        self.outcomes = collections.defaultdict(lambda: collections.defaultdict(lambda: [None] * runs))
+        self.failures = collections.defaultdict(list)
+
+    def values(self, cell, program, number):
+        """(run, value) of one number, without the runs that gave none."""
+        pairs = enumerate(self.outcomes[cell.name][program.name])
+        return [(run, outcome.numbers[number.name]) for run, outcome in pairs
+                if outcome is not None and outcome.numbers.get(number.name) is not None]
+
+    def notes(self, cell, program, kind):
+        """Distinct doubts or remarks of all runs."""
+        found = []
+        for outcome in self.outcomes[cell.name][program.name]:
+            for text in getattr(outcome, kind) if outcome else []:
+                if text not in found:
+                    found.append(text)
+        return found
+
+    def doubted(self, cell, program):
+        return bool(self.notes(cell, program, "doubts")) or bool(self.failures[cell.name, program.name])
+
+    def ratios(self, cell, number):
+        """Ours to the best peer of the same run that did what the cell says: one ratio a run, and who was best."""
+        ours = next((program for program in cell.programs if program.ours), None)
+        if ours is None or self.doubted(cell, ours):
+            return [], None
+        peers = [program for program in cell.programs
+                 if not program.ours and not program.limit and not self.doubted(cell, program)]
+        best_of = collections.defaultdict(list)
+        for program in peers:
+            for run, value in self.values(cell, program, number):
+                best_of[run].append((value, program.name))
+        ratios, names = [], collections.Counter()
+        for run, value in self.values(cell, ours, number):
+            if best_of[run]:
+                best, name = (max if number.higher else min)(best_of[run])
+                if best > 0:
+                    ratios.append(value / best)
+                    names[name] += 1
+        return ratios, names.most_common(1)[0][0] if names else None
+
+
+def noise(values):
+    """(greatest - least) / median, in percent; None for fewer than two."""
+    middle = statistics.median(values) if values else 0
+    return 100 * (max(values) - min(values)) / middle if len(values) > 1 and middle else None
+
+
+def run_all(cells, site, runs, seed):
+    """Every cell with every program, `runs` times; within each round the order is random."""
+    shuffled = random.Random(seed)
+    results = Results(cells, runs, seed)
+    total = runs * sum(len(cell.programs) for cell in cells)
+    done, begin = 0, time.monotonic()
+    for run in range(runs):
+        jobs = [(cell, program) for cell in cells for program in cell.programs]
+        shuffled.shuffle(jobs)
+        for cell, program in jobs:
+            done += 1
+            measure(results, site, cell, program, run)
+            print(f"[{done}/{total} {time.monotonic() - begin:5.0f} s] {cell.name}: {program.name}", file=sys.stderr, flush=True)
+    return results
+
+
+def measure(results, site, cell, program, run):
+    if program.version() is None:
+        results.failures[cell.name, program.name] = ["is not installed"]
+        return
+    folder = site.subfolder("running")
+    try:
+        results.outcomes[cell.name][program.name][run] = cell.measure(site, program, folder)
+    except (Unusable, LoadFailed) as why:
+        results.failures[cell.name, program.name].append(f"run {run + 1}: {why}")
