@@ -28,9 +28,8 @@ class Haproxy(Program):
     def start(self, folder, scene):
         port = free_port()
         best = not scene.defaults
-        chain, key = scene.site.key_file(scene.key)
         both = folder / "client.pem"
-        both.write_text(chain.read_text() + key.read_text())
+        both.write_text(scene.chain.read_text() + scene.site.key_file(scene.key).read_text())
         both.chmod(0o600)
         more = f" ssl-min-ver TLSv{scene.tls} ssl-max-ver TLSv{scene.tls}" if best and scene.tls != "any" else ""
         if best and not scene.resumption:

@@ -24,7 +24,7 @@ stream {
     proxy_timeout 1h;
     proxy_ssl on;
     proxy_ssl_certificate {chain};
-    proxy_ssl_certificate_key "engine:pkcs11:pkcs11:token=demo;object={label};type=private;pin-value={pin}";
+    proxy_ssl_certificate_key "engine:pkcs11:{uri};pin-value={pin}";
     proxy_ssl_trusted_certificate {trust};
     proxy_ssl_verify on;
     proxy_ssl_verify_depth 3;
@@ -48,7 +48,7 @@ class Nginx(Program):
         best = not scene.defaults
         config = folder / "nginx.conf"
         config.write_text(fill(
-            CONFIG, folder=folder, port=port, upstream=scene.upstream, chain=scene.chain, label=scene.label,
+            CONFIG, folder=folder, port=port, upstream=scene.upstream, chain=scene.chain, uri=scene.uri,
             pin=scene.site.pin, trust=scene.site.pki / "root.pem", server_name=SERVER_NAME,
             workers=scene.workers if best else "auto", files=2 * scene.connections + 100 if scene.connections > 1024
             else 4096, tls=f"TLSv{scene.tls}" if best and scene.tls != "any" else None,

@@ -87,4 +87,5 @@ def measure(results, site, cell, program, run):
     try:
         results.outcomes[cell.name][program.name][run] = cell.measure(site, program, folder)
     except (Unusable, LoadFailed) as why:
-        results.failures[cell.name, program.name].append(f"run {run + 1}: {why}")
+        text = " ".join(str(why).replace(site.pin, "PIN").split())
+        results.failures[cell.name, program.name].append(f"run {run + 1}: {text}")

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import secrets
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from harness.case import MODULE
 
 SERVER_NAME = "gateway.example"
 SIGN_MS = 300  # the slow token of the slow cells
+KEYS = {"p256": ("EC", "-pkeyopt", "ec_paramgen_curve:P-256"), "rsa2048": ("RSA", "-pkeyopt", "rsa_keygen_bits:2048")}
+TOKEN = "bench"
 
 
 @dataclasses.dataclass
@@ -28,26 +31,52 @@ class Site:
     def __post_init__(self):
         self.bin = self.build / "bin"
         self.tools = self.build / "bench"
-        self.token = self.folder / "token"
-        self.token.mkdir(mode=0o700)
-        shutil.copytree(self.pki / "tokens", self.token / "tokens")
+        self.token = self.subfolder("token")
         self.token_conf = self.token / "softhsm2.conf"
-        self.token_conf.write_text((self.pki / "softhsm2.conf").read_text().replace(str(self.pki), str(self.token)))
         self.pin_file = self.token / "pin"
-        shutil.copy(self.pki / "pin", self.pin_file)
-        self.pin_file.chmod(0o600)
-        self.pin = self.pin_file.read_text().strip()
+        self.pin = "".join(secrets.choice("0123456789") for _ in range(12))
         self.faults_module = self.build / "lib/libtokentls-faults.so"
         self.faults = Faults(self.token)
+        self.make_token()
+
+    def make_token(self):
+        """A token with the client keys only, which are in files too: some peers can use no token, and libp11 finds no
+        key at all on a token that also holds one of a kind unknown to it."""
+        (self.token / "tokens").mkdir()
+        self.token_conf.write_text((self.pki / "softhsm2.conf").read_text().replace(str(self.pki), str(self.token)))
+        self.pin_file.write_text(self.pin + "\n")
+        self.pin_file.chmod(0o600)
+        self.run("softhsm2-util", "--init-token", "--free", "--label", TOKEN, "--so-pin", self.pin, "--pin", self.pin)
+        for number, kind in enumerate(KEYS, 1):
+            self.make_key(kind, number)
+
+    def make_key(self, kind, number):
+        name = f"client-{kind}"
+        key, public, leaf = (self.token / f"{name}.{suffix}" for suffix in ("key", "pub", "crt"))
+        self.run("openssl", "genpkey", "-quiet", "-algorithm", *KEYS[kind], "-out", key)
+        key.chmod(0o600)
+        self.run("openssl", "pkey", "-in", key, "-pubout", "-out", public)
+        self.run("openssl", "x509", "-new", "-force_pubkey", public, "-subj", f"/O=tokentls demo/OU=Clients/CN={name}",
+                 "-CA", self.pki / "intermediate.pem", "-CAkey", self.pki / "intermediate.key", "-extfile",
+                 self.pki / "openssl.conf", "-extensions", "client", "-days", "397", "-sha256", "-out", leaf)
+        self.chain(kind).write_text(leaf.read_text() + (self.pki / "intermediate.pem").read_text())
+        self.run("softhsm2-util", "--import", key, "--token", TOKEN, "--label", name, "--id", f"{number:02x}", "--pin",
+                 self.pin)
+
+    def chain(self, kind):
+        """The client's certificate and its issuer's."""
+        return self.token / f"client-{kind}.pem"
 
     def key_file(self, kind):
-        """(certificate chain, key) in files, of the same kind and issuer as on the token, for who takes no engine."""
-        chain, key = self.folder / f"file-{kind}.pem", self.folder / f"file-{kind}.key"
-        if not chain.exists():
-            make_key_file(self.pki, kind, chain, key)
-        return chain, key
+        """The client's key, for who cannot use the token."""
+        return self.token / f"client-{kind}.key"
+
+    def run(self, *words):
+        subprocess.run([str(word) for word in words], check=True, capture_output=True, stdin=subprocess.DEVNULL,
+                       env={**os.environ, "SOFTHSM2_CONF": str(self.token_conf), "NAME": "bench", "STATE": "none"})
 
     def subfolder(self, name):
+        """An empty folder."""
         path = self.folder / name
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(mode=0o700, parents=True)
@@ -56,10 +85,10 @@ class Site:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A cell's conditions. `upstream` and `backend` are the ports of tls-echo."""
+    """A cell's conditions. `upstream` is the port of tls-echo, `plain_upstream` that of one without TLS."""
 
     site: Site
-    key: str = "p256"          # or rsa2048: the client's key on the token
+    key: str = "p256"          # one of KEYS: the client's key
     tls: str = "1.3"           # 1.2, 1.3, or any: what the program chooses by itself
     resumption: bool = False
     sign_ms: int = 0           # how long the token takes for a signature; 0: as SoftHSM
@@ -71,12 +100,13 @@ class Scene:
     plain_upstream: int = 0
 
     @property
-    def label(self):
-        return f"client-{self.key}"
+    def uri(self):
+        """The client's key."""
+        return f"pkcs11:token={TOKEN};object=client-{self.key};type=private"
 
     @property
     def chain(self):
-        return self.site.pki / f"{self.label}.pem"
+        return self.site.chain(self.key)
 
     @property
     def module(self):
@@ -93,24 +123,6 @@ class Scene:
     def prepare_token(self):
         """Set the token's speed for whoever is started next."""
         self.site.faults.set(*([f"sign__slow {self.sign_ms}"] if self.sign_ms else []))
-
-
-def make_key_file(pki, kind, chain, key):
-    algorithm = ["RSA", "-pkeyopt", f"rsa_keygen_bits:{kind[3:]}"] if kind.startswith("rsa") else \
-        ["EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    public, leaf = key.with_suffix(".pub"), key.with_suffix(".crt")
-    openssl("genpkey", "-algorithm", *algorithm, "-out", key)
-    openssl("pkey", "-in", key, "-pubout", "-out", public)
-    openssl("x509", "-new", "-force_pubkey", public, "-subj", f"/O=tokentls demo/OU=Clients/CN=file-{kind}", "-CA",
-            pki / "intermediate.pem", "-CAkey", pki / "intermediate.key", "-extfile", pki / "openssl.conf", "-extensions",
-            "client", "-days", "397", "-sha256", "-out", leaf, NAME="file", STATE="none")
-    chain.write_text(leaf.read_text() + (pki / "intermediate.pem").read_text())
-    key.chmod(0o600)
-
-
-def openssl(*words, **environment):
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, stdin=subprocess.DEVNULL,
-                   env={**os.environ, **environment})
 
 
 def free_port():

@@ -16,7 +16,7 @@ accept = 127.0.0.1:{port}
 connect = 127.0.0.1:{upstream}
 engineId = pkcs11
 cert = {chain}
-key = pkcs11:token=demo;object={label};type=private
+key = {uri}
 CAfile = {trust}
 verifyChain = yes
 checkHost = {server_name}
@@ -39,7 +39,7 @@ class Stunnel(Program):
         config = folder / "stunnel.conf"
         config.write_text(fill(
             CONFIG, module=scene.module, pin=scene.site.pin, port=port, upstream=scene.upstream, chain=scene.chain,
-            label=scene.label, trust=scene.site.pki / "root.pem", server_name=SERVER_NAME,
+            uri=scene.uri, trust=scene.site.pki / "root.pem", server_name=SERVER_NAME,
             debug="warning" if best else None, tls=f"TLSv{scene.tls}" if best and scene.tls != "any" else None,
             resume=("yes" if scene.resumption else "no") if best else None, nodelay=1 if best else None))
         config.chmod(0o600)

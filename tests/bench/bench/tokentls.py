@@ -17,7 +17,7 @@ class Agent(Program):
 
     def start(self, folder, scene):
         port = free_port()
-        identity = {"uri": f"pkcs11:token=demo;object={scene.label};type=private", "module": scene.module,
+        identity = {"uri": scene.uri, "module": scene.module,
                     "pin-source": f"file:{scene.site.pin_file}", "certificate": str(scene.chain),
                     "module-environment": [f"{name}={value}" for name, value in scene.environment.items()]}
         tunnel = {"listen": f"127.0.0.1:{port}", "connect": f"127.0.0.1:{scene.upstream}", "identity": "client",
