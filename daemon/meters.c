@@ -26,7 +26,7 @@ struct shared_mechanism {
 struct shared {
     atomic_uint_fast64_t open[METERS_GENERATIONS_MAX], results[METERS_RESULTS], bytes_in, bytes_out;
     struct shared_histogram full, resumed;
-    atomic_uint_fast64_t accepted, tolerated, refused[METERS_CHECKS_MAX];
+    atomic_uint_fast64_t accepted, remembered, tolerated, refused[METERS_CHECKS_MAX];
     atomic_uint failure_turn; /* odd while the text is being written */
     char failure[METERS_REASON_MAX];
     atomic_int_fast64_t failure_time;
@@ -206,6 +206,7 @@ void meters_verdict(struct meters *meters, const struct verdict *verdict)
         return;
     if (verdict->accepted) {
         add(&meters->shared->accepted, 1);
+        add(&meters->shared->remembered, verdict->remembered ? 1 : 0);
         add(&meters->shared->tolerated, tolerated_count(verdict));
         return;
     }
@@ -309,6 +310,7 @@ void meters_read(const struct meters *meters, struct meters_reading *ret)
     *ret = (struct meters_reading){.bytes_in = get(&shared->bytes_in),
                                    .bytes_out = get(&shared->bytes_out),
                                    .accepted = get(&shared->accepted),
+                                   .remembered = get(&shared->remembered),
                                    .tolerated = get(&shared->tolerated),
                                    .not_signed = get(&shared->not_signed),
                                    .state = atomic_load(&shared->state) - 1,

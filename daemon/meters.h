@@ -62,6 +62,7 @@ struct meters_reading {
     uint64_t open, results[METERS_RESULTS], bytes_in, bytes_out;
     struct histogram full, resumed;
     uint64_t accepted;
+    uint64_t remembered;                  /* of these: verdicts that had been reached before */
     uint64_t tolerated;                   /* certificates of accepted peers whose revocation status was not known */
     char last_failure[METERS_REASON_MAX]; /* printable; "" when none has failed */
     int64_t last_failure_time;            /* UNIX seconds */

@@ -138,6 +138,19 @@ static void verifications(struct page *page)
     }
 }
 
+static void remembered(struct page *page)
+{
+    char name[LABEL_MAX_BYTES];
+
+    head(page, "verification_remembered_total", "counter",
+         "Accepting verdicts that an earlier connection with the same certificates had led to.");
+    for (size_t i = 0; i < page->shared->settings->n_services; i++) {
+        service_label(page, i, name);
+        put(page, "tokentls_verification_remembered_total{%s=\"%s\"} %" PRIu64 "\n", page->kind, name,
+            page->services[i].remembered);
+    }
+}
+
 static void tolerated(struct page *page)
 {
     char name[LABEL_MAX_BYTES];
@@ -259,6 +272,7 @@ result metrics_text_page(const struct worker_shared *shared, struct buffer *out,
         connections(&page);
         handshakes(&page);
         verifications(&page);
+        remembered(&page);
         tolerated(&page);
         crls(&page);
         signatures(&page);

@@ -6,7 +6,7 @@
 #include "tls/failure.h"
 #include "tls/inquiry.h"
 #include "tls/internal.h"
-#include "tls/libctx.h"
+#include "tls/judge.h"
 #include "tls/narrate.h"
 #include "tls/sessions.h"
 #include "tls/status.h"
@@ -121,53 +121,6 @@ void connection_setup(struct context *context)
         SSL_CTX_set_cert_cb(context->ssl, certificate_callback, NULL);
 }
 
-/* OpenSSL maps no verification error to access_denied; this one becomes handshake_failure. */
-static void authorise(const struct context *context, X509 *leaf, struct verdict *ret)
-{
-    struct error err = ERROR_INIT;
-
-    if (context->authorise(context->authorise_arg, ret, &err) == ERROR_NONE)
-        return;
-    ret->accepted = false;
-    ret->x509_error = X509_V_ERR_APPLICATION_VERIFICATION;
-    ret->reason = (struct verdict_note){.check = "authorisation"};
-    verdict_subject(leaf, ret->reason.subject, sizeof(ret->reason.subject));
-    (void)snprintf(ret->reason.text, sizeof(ret->reason.text), "%.250s", err.text);
-}
-
-void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted, struct verdict *ret)
-{
-    const struct context *context = connection->context;
-    struct chain_response responses[CHAIN_RESPONSES_MAX];
-    const struct chain_request request = {
-        .leaf = leaf,
-        .untrusted = untrusted,
-        .trust = context->trust,
-        .crls = context->crls,
-        .responses = responses,
-        .n_responses = inquiry_collect(context->inquiry, leaf, untrusted, context->trust, responses),
-        .staple = connection->staple,
-        .stapling = connection->stapling,
-        .order = context->order,
-        .spkis = (const uint8_t(*)[CHAIN_SPKI_LENGTH])context->spkis,
-        .n_spkis = context->n_spkis,
-        .time = (int64_t)time(NULL),
-        .crl_grace = context->crl_grace,
-        .depth = context->depth,
-        .purpose = context->server ? CHAIN_PURPOSE_CLIENT : CHAIN_PURPOSE_SERVER,
-        .revocation = context->revocation,
-        .policy = context->policy,
-        .hostname = connection->check_name ? connection->server_name : NULL,
-        .libctx = libctx_get(context->libctx),
-    };
-
-    chain_verify(&request, ret);
-    if (ret->accepted && context->authorise != NULL)
-        authorise(context, leaf, ret);
-    if (!ret->accepted && ret->x509_error == X509_V_OK)
-        ret->x509_error = X509_V_ERR_UNSPECIFIED;
-}
-
 void connection_forget_verdict(struct connection *connection)
 {
     if (connection->verdict != NULL)
@@ -213,7 +166,7 @@ static void reach_verdict(struct connection *connection)
         error_set(&connection->failure, ERROR_INTERNAL, "out of memory");
         return;
     }
-    connection_verify(connection, connection->leaf, connection->untrusted, connection->verdict);
+    judge_peer(connection, connection->leaf, connection->untrusted, connection->verdict);
     connection->verdict_reached = !ask_responders(connection);
     if (!connection->verdict_reached || connection->ticket_in_question)
         return;

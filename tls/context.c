@@ -8,6 +8,7 @@
 #include "tls/status.h"
 #include "tls/tickets.h"
 #include "tls/verify/crl.h"
+#include "tls/verify/remembered.h"
 #include "tls/verify/trust.h"
 
 #include <openssl/err.h>
@@ -271,7 +272,8 @@ static result build(struct context *context, const struct context_config *config
         SSL_CTX_new_ex(libctx_get(context->libctx), NULL, context->server ? TLS_server_method() : TLS_client_method());
     context->wire_method = wire_method_new();
     context->name = strdup(config->name == NULL ? "" : config->name);
-    if (context->ssl == NULL || context->wire_method == NULL || context->name == NULL)
+    context->remembered = remembered_new();
+    if (context->ssl == NULL || context->wire_method == NULL || context->name == NULL || context->remembered == NULL)
         return error_set_openssl(err, ERROR_INTERNAL, "cannot make a TLS context");
     SSL_CTX_set_app_data(context->ssl, context);
     set_options(context);
@@ -339,6 +341,7 @@ void context_use_crls(struct context *context, struct crl_snapshot *crls)
 {
     struct crl_snapshot *before = context->crls;
 
+    remembered_clear(context->remembered);
     context->crls = crls == NULL ? NULL : crl_snapshot_ref(crls);
     crl_snapshot_free(before);
 }
@@ -372,6 +375,7 @@ void context_free(struct context *context)
     sessions_free(context->sessions);
     SSL_CTX_free(context->ssl);
     tickets_free(context->tickets);
+    remembered_free(context->remembered);
     BIO_meth_free(context->wire_method);
     crl_snapshot_free(context->crls);
     trust_free(context->trust);

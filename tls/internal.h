@@ -1,7 +1,8 @@
 /*
  * What the files of this folder share about contexts and connections; not for other folders. connection.c owns the
  * state machine, choice.c the choice of the client certificate, failure.c turns libssl's failures into errors,
- * narrate.c tells the story, sessions.c resumes, established.c is the stream.
+ * narrate.c tells the story, judge.c asks for
+ * the verdict, sessions.c resumes, established.c is the stream.
  */
 #ifndef TOKENTLS_TLS_INTERNAL_H
 #define TOKENTLS_TLS_INTERNAL_H
@@ -16,8 +17,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct sessions; /* tls/sessions.h */
-struct tickets;  /* tls/tickets.h */
+struct remembered; /* tls/verify/remembered.h */
+struct sessions;   /* tls/sessions.h */
+struct tickets;    /* tls/tickets.h */
 
 struct context {
     SSL_CTX *ssl;
@@ -46,8 +48,10 @@ struct context {
     char **alpn_names;   /* owned, NULL-terminated; NULL: none */
     unsigned char *alpn; /* wire form: length, name, ... (RFC 7301 3.1); NULL: none */
     unsigned alpn_length;
-    struct sessions *sessions; /* client; NULL: no resumption */
-    struct tickets *tickets;   /* server; NULL: no resumption */
+    struct remembered *remembered; /* verdicts on peers that may come again */
+    uint64_t identities_seen;      /* sum of the identities' generations when the first of them was reached */
+    struct sessions *sessions;     /* client; NULL: no resumption */
+    struct tickets *tickets;       /* server; NULL: no resumption */
 };
 
 enum connection_state {
@@ -125,10 +129,6 @@ bool connection_await_verdict(struct connection *connection, X509 *leaf, STACK_O
 
 /* There is no verdict, as at the beginning (connection.c). */
 void connection_forget_verdict(struct connection *connection);
-
-/* Run chain_verify() with this connection's settings (connection.c). */
-void connection_verify(const struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted,
-                       struct verdict *ret);
 
 /* The stream table of an established connection (established.c). */
 extern const struct stream_ops established_ops;

@@ -1,6 +1,7 @@
 #include "tls/sessions.h"
 
 #include "tls/internal.h"
+#include "tls/judge.h"
 #include "tls/narrate.h"
 
 #include <openssl/err.h>
@@ -154,7 +155,7 @@ static bool server_still_good(struct connection *connection, const struct entry 
         return false;
     connection->stapling = CHAIN_STAPLING_ASKED;
     connection->staple = (struct chain_response){.der = entry->staple, .length = entry->staple_length};
-    connection_verify(connection, sk_X509_value(entry->sent, 0), entry->sent, verdict);
+    judge_peer(connection, sk_X509_value(entry->sent, 0), entry->sent, verdict);
     connection->stapling = CHAIN_STAPLING_NOT_ASKED;
     connection->staple = (struct chain_response){0};
     if (!verdict->accepted) {

@@ -152,38 +152,19 @@ err0:
     return NULL;
 }
 
-/* libssl decodes the certificates of sessions in the default library context: make our own of it. */
-static X509 *own_copy(const struct context *context, const X509 *certificate)
-{
-    X509 *copy = X509_new_ex(libctx_get(context->libctx), NULL);
-    unsigned char *der = NULL;
-    const unsigned char *at;
-    int length = i2d_X509(certificate, &der);
-
-    at = der;
-    if (copy != NULL && (length <= 0 || d2i_X509(&copy, &at, length) == NULL)) {
-        X509_free(copy);
-        copy = NULL;
-    }
-    OPENSSL_free(der);
-    return copy;
-}
-
 static bool verify(struct tickets *tickets, struct connection *connection, X509 *peer, struct reader *reader,
                    unsigned n)
 {
     STACK_OF(X509) *path = n > HASHES_MAX ? NULL : recall_path(tickets, reader, n);
-    X509 *leaf = path == NULL || !reader_done(reader) ? NULL : own_copy(tickets->context, peer);
     bool accepted;
 
     connection->ticket_in_question = true;
-    accepted = leaf != NULL && connection_await_verdict(connection, leaf, path);
+    accepted = path != NULL && reader_done(reader) && connection_await_verdict(connection, peer, path);
     connection->ticket_in_question = false;
     if (accepted)
         connection->verdict_of_ticket = true;
     else
         connection_forget_verdict(connection);
-    X509_free(leaf);
     sk_X509_pop_free(path, X509_free);
     return accepted;
 }

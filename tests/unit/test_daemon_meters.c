@@ -38,9 +38,10 @@ static void what_one_process_counts_the_other_reads(void **state)
 {
     struct both *both = *state;
     static const struct verdict good = {.accepted = true,
+                                        .remembered = true,
                                         .n_notes = 3,
                                         .notes = {{.check = "revocation"}, {.check = "form"}, {.check = "revocation"}}},
-                                revoked = {.reason = {.check = "revocation"}},
+                                revoked = {.remembered = true, .reason = {.check = "revocation"}},
                                 strange = {.reason = {.check = "nobody knows"}};
     const struct meters_reading *reading = &both->reading;
 
@@ -64,6 +65,7 @@ static void what_one_process_counts_the_other_reads(void **state)
     assert_int_equal(reading->full.sum_us, 5000);
     assert_int_equal(reading->resumed.count, 1);
     assert_int_equal(reading->accepted, 1);
+    assert_int_equal(reading->remembered, 1);
     assert_int_equal(reading->tolerated, 2);
     for (size_t i = 0; meters_check(i) != NULL; i++)
         assert_int_equal(reading->refused[i],

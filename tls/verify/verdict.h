@@ -77,6 +77,7 @@ struct verdict {
     bool status_unknown; /* rejected only because nothing says whether a certificate is revoked */
     bool stale_crl;      /* an expired CRL was used within chain_request.crl_grace; there is a note about it */
     bool staple_pending; /* the verdict leans on a stapled response that is still to come */
+    bool remembered;     /* reached for an earlier connection, and everything is as it was (tls/verify/remembered.h) */
     uint16_t passed[VERDICT_DEPTHS_MAX]; /* for verdict_passed() */
     STACK_OF(X509) * path; /* the path used (leaf first), as far as it was built; may be NULL; verdict_free() */
     /*
