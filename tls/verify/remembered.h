@@ -23,7 +23,9 @@ struct remembered;
 
 /* Empty; NULL when memory is exhausted. */
 MUST_USE struct remembered *remembered_new(void);
-void remembered_free(struct remembered *memory); /* NULL is allowed */
+
+/* NULL is allowed. */
+void remembered_free(struct remembered *memory);
 
 /*
  * The verdict on this request, if it was kept and still holds: then true, and *ret is filled as by chain_verify(), with
@@ -46,6 +48,7 @@ void remembered_keep(struct remembered *memory, const struct chain_request *requ
 /* Keep nothing that was kept, and let go of trust anchors and CRLs. NULL is allowed. */
 void remembered_clear(struct remembered *memory);
 
+/* How many are kept; some of them may not hold any more. */
 size_t remembered_count(const struct remembered *memory);
 
 #endif
