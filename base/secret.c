@@ -122,6 +122,17 @@ result secret_receive(struct secret *secret, int socket, void *head, size_t size
     return finish(secret, err);
 }
 
+result secret_take_bytes(struct secret *secret, void *from, size_t length, struct error *err)
+{
+    secret_clear(secret);
+    if (length <= SECRET_MAX) {
+        memcpy(secret->bytes, from, length);
+        secret->length = length;
+    }
+    secret_wipe(from, length);
+    return length <= SECRET_MAX ? ERROR_NONE : error_set(err, ERROR_INTERNAL, "a secret of %zu bytes", length);
+}
+
 result secret_take(struct secret *secret, char *from, size_t length, struct error *err)
 {
     result status;

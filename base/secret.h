@@ -1,6 +1,6 @@
 /*
- * A secret (a PIN): memory that is locked, kept out of core files and forks, and wiped when freed. There is no copy
- * function and no way to format it; what must see the bytes asks for them in one place.
+ * A secret (a PIN, keys of session tickets): memory that is locked, kept out of core files and forks, and wiped when
+ * freed. There is no copy function and no way to format it; what must see the bytes asks for them in one place.
  */
 #ifndef TOKENTLS_BASE_SECRET_H
 #define TOKENTLS_BASE_SECRET_H
@@ -30,6 +30,9 @@ MUST_USE result secret_read(struct secret *secret, int fd, struct error *err);
 /* Take the bytes from `from` and wipe them there (for environment variables). ERROR_PIN when longer than SECRET_MAX. */
 MUST_USE result secret_take(struct secret *secret, char *from, size_t length, struct error *err);
 
+/* The same for bytes that are no text: all of them, as they are. */
+MUST_USE result secret_take_bytes(struct secret *secret, void *from, size_t length, struct error *err);
+
 /*
  * Receive one packet from a socket that keeps packets apart: its first bytes, `size` of them exactly, into `head`, the
  * rest straight into the secret. ERROR_CLOSED: the other side is gone; ERROR_PROTOCOL: the packet is shorter than
@@ -41,7 +44,7 @@ MUST_USE result secret_receive(struct secret *secret, int socket, void *head, si
 /* Empty and wipe, but keep the memory for use. */
 void secret_clear(struct secret *secret);
 
-/* The bytes (valid until the next call on the secret) and their number. To be passed on to C_Login only. */
+/* The bytes (valid until the next call on the secret) and their number. To be passed on to what it is for only. */
 const uint8_t *secret_bytes(const struct secret *secret);
 size_t secret_length(const struct secret *secret);
 

@@ -28,6 +28,7 @@ enum channel_kind {
     CHANNEL_GO,         /* accept connections */
     CHANNEL_DRAIN,    /* a: milliseconds that established connections have left; then exit. b: 1 when nobody follows */
     CHANNEL_CRL_FILE, /* a: number of the service; text: path; fd: a CRL file that has changed */
+    CHANNEL_TICKET_KEYS, /* a: number of the service; text: path; fd: its file of ticket keys; again when it changes */
     /* network process -> supervisor */
     CHANNEL_READY = 64,
     CHANNEL_FAILED,    /* a: enum error_category; text */

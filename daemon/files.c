@@ -2,10 +2,13 @@
 
 #include "daemon/worker.h"
 #include "tls/libctx.h"
+#include "tls/ticket_key_file.h"
+#include "tls/ticket_keys.h"
 #include "tls/verify/crl.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static result load_crls(struct libctx *libctx, const struct settings *settings, size_t index, struct crl_snapshot **ret,
                         struct error *err)
@@ -16,6 +19,27 @@ static result load_crls(struct libctx *libctx, const struct settings *settings, 
     if (service->crls.n == 0)
         return ERROR_NONE;
     r = crl_snapshot_load(service->crls.items, service->crls.n, libctx_get(libctx), ret, err);
+    if (r != ERROR_NONE)
+        error_prefix(err, "%s:%u: %s \"%s\"", settings->config->file, service->section->line,
+                     service->section->schema->name, service->section->title);
+    return r;
+}
+
+static result load_ticket_keys(const struct settings *settings, size_t index, struct ticket_keys **ret,
+                               struct error *err)
+{
+    const struct settings_service *service = settings->services[index];
+    result r;
+    int fd;
+
+    if (service->ticket_keys == NULL)
+        return ERROR_NONE;
+    r = ticket_key_file_open(service->ticket_keys, &fd, err);
+    if (r == ERROR_NONE) {
+        *ret = ticket_keys_open(fd, service->ticket_keys, err);
+        r = *ret == NULL ? err->category : ERROR_NONE;
+        (void)close(fd);
+    }
     if (r != ERROR_NONE)
         error_prefix(err, "%s:%u: %s \"%s\"", settings->config->file, service->section->line,
                      service->section->schema->name, service->section->title);
@@ -41,7 +65,8 @@ static void check_service(struct worker_shared *shared, struct libctx *libctx, s
     one->n_services = 1;
     alone.settings = one;
     alone.services = &state;
-    if (load_crls(libctx, one, 0, &state.crls, &err) == ERROR_NONE)
+    if (load_crls(libctx, one, 0, &state.crls, &err) == ERROR_NONE &&
+        load_ticket_keys(one, 0, &state.ticket_keys, &err) == ERROR_NONE)
         worker = worker_new(&alone, 0, &err);
     if (worker == NULL) {
         /* worker_new() and load_crls() put FILE:LINE in front, as does config_errors_add(). */
@@ -51,6 +76,7 @@ static void check_service(struct worker_shared *shared, struct libctx *libctx, s
     }
     worker_free(worker);
     crl_snapshot_free(state.crls);
+    ticket_keys_free(state.ticket_keys);
     free(one);
 }
 

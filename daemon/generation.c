@@ -6,6 +6,7 @@
 #include "daemon/crl_cache.h"
 #include "daemon/network.h"
 #include "daemon/process.h"
+#include "tls/ticket_key_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -156,6 +157,24 @@ static void save_crl(const struct generation *generation, const struct channel_m
         log_warning("a fetched crl is not kept", LOG_TEXT("reason", err.text));
 }
 
+/* Its content is the network process's business: what is wrong with it comes back as CHANNEL_FAILED. */
+static result send_ticket_keys(const struct generation *generation, size_t index, struct error *err)
+{
+    const struct settings_service *service = generation->config.plan->settings->services[index];
+    struct channel_message message = {.kind = CHANNEL_TICKET_KEYS, .a = index, .n_fds = 1};
+    result r;
+
+    if (service->ticket_keys == NULL)
+        return ERROR_NONE;
+    r = ticket_key_file_open(service->ticket_keys, &message.fds[0], err);
+    if (r != ERROR_NONE)
+        return r;
+    (void)snprintf(message.text, sizeof(message.text), "%s", service->ticket_keys);
+    r = channel_send(generation->control, &message, err);
+    (void)close(message.fds[0]);
+    return r;
+}
+
 static result hand_over(struct generation *generation, struct error *err)
 {
     const struct blueprint *plan = generation->config.plan;
@@ -178,6 +197,8 @@ static result hand_over(struct generation *generation, struct error *err)
         memcpy(message.fds, sockets->fds, sockets->n * sizeof(int));
         r = channel_send(generation->control, &message, err);
     }
+    for (size_t i = 0; i < plan->settings->n_services && r == ERROR_NONE; i++)
+        r = send_ticket_keys(generation, i, err);
     for (size_t i = 0; i < plan->settings->n_services && r == ERROR_NONE; i++)
         r = send_meters(generation, i, false, generation->config.meters->services[i], err);
     for (size_t i = 0; i < plan->settings->n_identities && r == ERROR_NONE; i++)
@@ -340,12 +361,22 @@ void generation_link(struct generation *generation, size_t group, unsigned worke
     tell(generation, &message);
 }
 
+static void pass_file(struct generation *generation, struct channel_message *message, const char *path)
+{
+    (void)snprintf(message->text, sizeof(message->text), "%s", path);
+    tell(generation, message);
+}
+
 void generation_crl_file(struct generation *generation, size_t service, const char *path, int fd)
 {
-    struct channel_message message = {.kind = CHANNEL_CRL_FILE, .a = service, .fds = {fd}, .n_fds = 1};
+    pass_file(generation, &(struct channel_message){.kind = CHANNEL_CRL_FILE, .a = service, .fds = {fd}, .n_fds = 1},
+              path);
+}
 
-    (void)snprintf(message.text, sizeof(message.text), "%s", path);
-    tell(generation, &message);
+void generation_ticket_keys(struct generation *generation, size_t service, const char *path, int fd)
+{
+    pass_file(generation, &(struct channel_message){.kind = CHANNEL_TICKET_KEYS, .a = service, .fds = {fd}, .n_fds = 1},
+              path);
 }
 
 void generation_go(struct generation *generation)

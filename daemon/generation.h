@@ -50,13 +50,14 @@ bool generation_is_ready(const struct generation *generation);
 
 /*
  * Orders; see daemon/channel.h. A process that cannot be told is killed, so nothing is returned. generation_drain() may
- * be called again to give it less time; `ms` 0: none. generation_crl_file(): a CRL file of a service has changed; `fd`,
- * at its beginning, stays the caller's.
+ * be called again to give it less time; `ms` 0: none. generation_crl_file(), generation_ticket_keys(): such a file of a
+ * service has changed; `fd`, at its beginning, stays the caller's.
  */
 void generation_link(struct generation *generation, size_t group, unsigned worker, int fd);
 void generation_go(struct generation *generation);
 void generation_drain(struct generation *generation, uint64_t ms);
 void generation_crl_file(struct generation *generation, size_t service, const char *path, int fd);
+void generation_ticket_keys(struct generation *generation, size_t service, const char *path, int fd);
 void generation_stop(struct generation *generation, uint64_t ms); /* generation_drain(), and nobody follows */
 
 /* After SIGCHLD; may call `ended`. */

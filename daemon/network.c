@@ -11,6 +11,7 @@
 #include "daemon/crls.h"
 #include "daemon/meters.h"
 #include "daemon/metrics.h"
+#include "daemon/service_keys.h"
 #include "daemon/worker.h"
 #include "tls/libctx.h"
 #include "tls/ticket_keys.h"
@@ -417,6 +418,14 @@ static result take_crl_file(struct network *network, struct channel_message *mes
     return ERROR_NONE;
 }
 
+static result take_ticket_keys(struct network *network, const struct channel_message *message, struct error *err)
+{
+    if (message->n_fds != 1 || network->config == NULL || message->a >= network->settings->n_services)
+        return error_set(err, ERROR_INTERNAL, "the supervisor's order makes no sense");
+    return service_keys_take(&network->shared.services[message->a], network->settings, (size_t)message->a,
+                             message->fds[0], err);
+}
+
 static result go(struct network *network, struct error *err)
 {
     result r = ERROR_NONE;
@@ -481,6 +490,8 @@ static result obey(struct network *network, struct channel_message *message, str
         return take_saved_crl(network, message, err);
     case CHANNEL_CRL_FILE:
         return take_crl_file(network, message, err);
+    case CHANNEL_TICKET_KEYS:
+        return take_ticket_keys(network, message, err);
     case CHANNEL_READY:
     case CHANNEL_FAILED:
     case CHANNEL_LINK_LOST:
@@ -535,6 +546,7 @@ static void release(struct network *network)
     for (size_t i = 0;
          network->settings != NULL && network->shared.services != NULL && i < network->settings->n_services; i++) {
         meters_free(network->shared.services[i].meters);
+        ticket_keys_free(network->shared.services[i].ticket_keys);
         for (size_t k = 0; k < network->shared.services[i].n_fds; k++)
             (void)close(network->shared.services[i].fds[k]);
     }

@@ -1,6 +1,7 @@
 #include "daemon/running.h"
 
 #include "base/log.h"
+#include "tls/ticket_key_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,14 +25,36 @@ struct running *running_new(struct blueprint *plan, struct error *err)
     return running;
 }
 
-/* Watched files that are no CRLs. */
+/* Watched files that are no CRLs: these, and from TICKET_KEYS on a number for each service's file of ticket keys. */
 #define OTHER_FILE SIZE_MAX
+#define TICKET_KEYS SETTINGS_SERVICES_MAX
+
+static bool is_ready(const struct running *running)
+{
+    return running->generation != NULL && generation_is_ready(running->generation);
+}
+
+static bool pass_ticket_keys(struct running *running, size_t service, const char *path)
+{
+    struct error err = ERROR_INIT;
+    int fd;
+
+    if (!is_ready(running))
+        return false;
+    if (ticket_key_file_open(path, &fd, &err) != ERROR_NONE) {
+        log_warning("ticket keys not loaded: those in use stay", LOG_TEXT("reason", err.text));
+        return true;
+    }
+    generation_ticket_keys(running->generation, service, path, fd);
+    (void)close(fd);
+    return true;
+}
 
 static bool pass_crl(struct running *running, size_t service, const char *path)
 {
     int fd;
 
-    if (running->generation == NULL || !generation_is_ready(running->generation))
+    if (!is_ready(running))
         return false;
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
@@ -48,8 +71,10 @@ static bool file_changed(void *arg, size_t id, const char *path)
 {
     struct running *running = arg;
 
-    if (id != OTHER_FILE)
+    if (id < TICKET_KEYS)
         return pass_crl(running, id, path);
+    if (id != OTHER_FILE)
+        return pass_ticket_keys(running, id - TICKET_KEYS, path);
     return running->watch.changed(running->watch.arg, running, path);
 }
 
@@ -67,6 +92,8 @@ static result watch_service(struct running *running, size_t index, struct error 
         r = file_watch_add(running->files, OTHER_FILE, paths.items[i], false, err);
     for (size_t i = 0; i < service->crls.n && r == ERROR_NONE; i++)
         r = file_watch_add(running->files, index, service->crls.items[i], true, err);
+    if (r == ERROR_NONE && service->ticket_keys != NULL)
+        r = file_watch_add(running->files, TICKET_KEYS + index, service->ticket_keys, false, err);
     confinement_paths_free(&paths);
     return r;
 }

@@ -18,7 +18,7 @@ struct running_watch {
     const struct program *program;
     /*
      * A trust, certificate or key file has changed, which takes a new generation. false: not now, ask again. Changed
-     * CRLs are passed to the network process without that.
+     * CRLs and ticket keys are passed to the network process without that.
      */
     bool (*changed)(void *arg, const struct running *running, const char *path);
     void *arg;

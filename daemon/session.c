@@ -79,7 +79,7 @@ result session_service_context(struct session_service *service, struct context_c
     config->policy = settings->policy;
     config->version = settings->version;
     config->resumption = settings->resumption;
-    config->ticket_keys = worker_ticket_keys(service->worker);
+    config->ticket_keys = worker_ticket_keys(service->worker, service->index);
     if (settings->spkis.n > 0) {
         spkis = calloc(settings->spkis.n, CHAIN_SPKI_LENGTH);
         for (size_t i = 0; spkis != NULL && i < settings->spkis.n && r == ERROR_NONE; i++)

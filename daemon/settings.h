@@ -55,6 +55,7 @@ struct settings_service {
     bool crl_fetch; /* from the distribution points of certificates */
     uint64_t crl_refresh_ms;
     bool resumption, close_on_revocation;
+    char *ticket_keys; /* file; NULL: each process draws its own */
     uint64_t crl_grace_ms;
     uint64_t max_connections, connect_timeout_ms, handshake_timeout_ms, idle_timeout_ms;
 

@@ -115,9 +115,11 @@ struct meters *worker_identity_meters(const struct worker *worker, const char *n
     return NULL;
 }
 
-struct ticket_keys *worker_ticket_keys(const struct worker *worker)
+struct ticket_keys *worker_ticket_keys(const struct worker *worker, size_t index)
 {
-    return worker->shared->ticket_keys;
+    struct ticket_keys *own = worker->shared->services[index].ticket_keys;
+
+    return own == NULL ? worker->shared->ticket_keys : own;
 }
 
 unsigned worker_generation(const struct worker *worker)

@@ -33,6 +33,7 @@ struct worker_shared_service {
     struct crl_snapshot *crls; /* NULL: none */
     int fds[LISTENER_SOCKETS_MAX];
     size_t n_fds;
+    struct ticket_keys *ticket_keys; /* of its file; NULL: those of all services */
     atomic_uint connections;
     atomic_ullong stale_crls; /* connections accepted on an expired CRL within crl-grace */
     struct meters *meters;    /* NULL: nothing is counted */
@@ -44,7 +45,7 @@ struct worker_shared {
     const struct groups *groups;
     struct worker_shared_service *services; /* by number in the settings */
     struct meters **identity_meters;        /* by number in the settings; NULL, or its items: nothing is counted */
-    struct ticket_keys *ticket_keys;        /* of the gateways; NULL: none */
+    struct ticket_keys *ticket_keys;        /* of gateways without a file; NULL: none */
     unsigned generation;                    /* to count open connections under */
     atomic_uint handshakes;
     unsigned n_workers;
@@ -94,8 +95,8 @@ uint64_t worker_count_stale_crl(struct worker *worker, size_t index);
 /* The meters of a service, and of an identity by its name; NULL: nothing is counted. */
 struct meters *worker_meters(const struct worker *worker, size_t index);
 struct meters *worker_identity_meters(const struct worker *worker, const char *name);
-struct ticket_keys *worker_ticket_keys(const struct worker *worker); /* borrowed; NULL: none */
-unsigned worker_generation(const struct worker *worker);             /* to count open connections under */
+struct ticket_keys *worker_ticket_keys(const struct worker *worker, size_t index); /* borrowed; NULL: none */
+unsigned worker_generation(const struct worker *worker);                           /* to count open connections under */
 
 /* A service with crl-fetch: have the CRLs fetched that the certificates of this path name. */
 void worker_want_crls(const struct worker *worker, size_t index, const STACK_OF(X509) * path);

@@ -165,6 +165,12 @@ static const struct config_option gateway_options[] = {
      .offset = offsetof(struct gateway_config_gateway, service.resumption),
      .fallback = "true",
      .help = "Let clients resume TLS sessions; their whole path is verified anew each time, against today's CRLs."},
+    {.name = "ticket-keys",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct gateway_config_gateway, service.ticket_keys),
+     .help = "File with the keys of session tickets, which replicas of this gateway share: one a line, 80 random bytes "
+             "in base64; the first seals, all open. Read again when it changes. Default: keys of its own, changed "
+             "hourly."},
     {.name = "alpn",
      .type = CONFIG_LIST,
      .offset = offsetof(struct gateway_config_gateway, alpn),
@@ -333,6 +339,13 @@ static void check_ocsp(struct gateway_config_gateway *gateway, struct config_err
                           "revocation-order leaves ocsp out, so nobody would be asked");
 }
 
+static void check_ticket_keys(const struct gateway_config_gateway *gateway, struct config_errors *errors)
+{
+    if (gateway->service.ticket_keys != NULL && !gateway->service.resumption)
+        config_errors_add(errors, config_line(gateway->service.section, "ticket-keys"),
+                          "ticket-keys has no effect with session-tickets = false");
+}
+
 static void check_staple(const struct gateway_config_gateway *gateway, struct config_errors *errors)
 {
     if (gateway->staple && gateway->staple_file != NULL)
@@ -346,7 +359,8 @@ void gateway_config_check(const struct config *config, struct config_errors *err
     for (size_t i = 0; i < ret->n_services; i++) {
         struct gateway_config_gateway *gateway = (struct gateway_config_gateway *)ret->services[i];
         const struct config_section *section = gateway->service.section;
-        const char *const files[] = {gateway->certificate, gateway->key, gateway->service.pinned, gateway->staple_file};
+        const char *const files[] = {gateway->certificate, gateway->key, gateway->service.pinned, gateway->staple_file,
+                                     gateway->service.ticket_keys};
 
         check_own_key(gateway, errors);
         check_client_auth(gateway, errors);
@@ -356,11 +370,12 @@ void gateway_config_check(const struct config *config, struct config_errors *err
         settings_check_sources(&gateway->service, "client-trust", "client-crl", errors);
         check_ocsp(gateway, errors);
         check_staple(gateway, errors);
+        check_ticket_keys(gateway, errors);
         settings_check_fetches(&gateway->service, errors);
         if (gateway->client_auth != CONTEXT_CLIENT_AUTH_NONE)
             settings_decide_revocation(ret, &gateway->service);
         else
             gateway->service.revocation = CHAIN_REVOCATION_OFF;
-        settings_check_pin_files(ret, &gateway->service, files, 4, errors);
+        settings_check_pin_files(ret, &gateway->service, files, sizeof(files) / sizeof(files[0]), errors);
     }
 }

@@ -5,6 +5,7 @@
 #include "tls/internal.h"
 #include "tls/libctx.h"
 #include "tls/ticket_keys.h"
+#include "tls/verify/trust.h"
 #include "tls/verify/verdict.h"
 
 #include <openssl/core_names.h>
@@ -15,13 +16,15 @@
 #include <string.h>
 
 /*
- * What a ticket says besides libssl's own: this version, then how many hashes follow (certificates of the path between
- * leaf and anchor, in that order), or NOBODY for a client that sent no certificate.
+ * What a ticket says besides libssl's own: this version, then how many certificates follow (those of the path between
+ * leaf and anchor, in that order), or NOBODY for a client that sent no certificate. Of each: its length and itself, so
+ * that a worker or a machine that has never met this CA can put the path together; or zero and its hash, when the
+ * ticket, which is part of the client's first message, would become too long.
  */
-#define VERSION 1
+#define VERSION 2
 #define NOBODY 0xff
 #define HASH 32
-#define HASHES_MAX 8
+#define BETWEEN_MAX 8
 
 struct seen {
     uint8_t hash[HASH];
@@ -33,6 +36,7 @@ struct tickets {
     struct context *context;
     struct ticket_keys *keys;
     EVP_CIPHER *cipher;
+    uint8_t binding[SSL_MAX_SID_CTX_LENGTH];
     struct seen seen[TICKETS_CERTIFICATES_MAX];
     uint64_t turn;
 };
@@ -82,22 +86,35 @@ static bool remember(struct tickets *tickets, X509 *certificate, const uint8_t h
     return true;
 }
 
+static bool put_certificate(X509 *certificate, const uint8_t hash[HASH], size_t room, struct buffer *out)
+{
+    unsigned char *der = NULL;
+    int length = i2d_X509(certificate, &der);
+    bool carried = length > 0 && (size_t)length <= room;
+
+    buffer_put_u16(out, carried ? (uint16_t)length : 0);
+    buffer_put_bytes(out, carried ? der : hash, carried ? (size_t)length : HASH);
+    OPENSSL_free(der);
+    return length > 0;
+}
+
 /* A path that is longer than a ticket tells is resumed by nobody. */
 static bool describe_path(struct tickets *tickets, const STACK_OF(X509) * path, struct buffer *out)
 {
     int n = sk_X509_num(path) - 2;
 
-    if (n < -1 || n > HASHES_MAX)
+    if (n < -1 || n > BETWEEN_MAX)
         return false;
     buffer_put_u8(out, VERSION);
     buffer_put_u8(out, n > 0 ? (uint8_t)n : 0);
     for (int i = 1; i <= n; i++) {
         X509 *certificate = sk_X509_value(path, i);
         uint8_t hash[HASH];
+        size_t room = out->length < TICKETS_CARRIED_MAX ? TICKETS_CARRIED_MAX - out->length : 0;
 
-        if (!hash_of(certificate, hash) || !remember(tickets, certificate, hash))
+        if (!hash_of(certificate, hash) || !remember(tickets, certificate, hash) ||
+            !put_certificate(certificate, hash, room, out))
             return false;
-        buffer_put_bytes(out, hash, HASH);
     }
     return buffer_ok(out);
 }
@@ -119,7 +136,7 @@ static int ticket_leaves(SSL *ssl, void *arg)
     struct buffer data;
     bool good;
 
-    buffer_init(&data, 2 + HASHES_MAX * HASH);
+    buffer_init(&data, TICKETS_CARRIED_MAX + 2 + BETWEEN_MAX * (2 + HASH));
     good = describe(tickets, SSL_get_app_data(ssl), &data) &&
            SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), data.data, data.length) == 1;
     if (!good)
@@ -129,16 +146,55 @@ static int ticket_leaves(SSL *ssl, void *arg)
     return 1;
 }
 
-/* The certificates between leaf and anchor; NULL when one of them was never seen here. */
+static X509 *decode(const struct tickets *tickets, const uint8_t *der, size_t length)
+{
+    X509 *certificate = X509_new_ex(libctx_get(tickets->context->libctx), NULL);
+    const unsigned char *at = der;
+
+    /* On failure d2i_X509() has freed the certificate. */
+    if (certificate == NULL || d2i_X509(&certificate, &at, (long)length) == NULL)
+        return NULL;
+    if (at == der + length)
+        return certificate;
+    X509_free(certificate);
+    return NULL;
+}
+
+/* A reference to the next certificate of a path; NULL when only its hash came and it was never seen here. */
+static X509 *next_certificate(struct tickets *tickets, struct reader *reader)
+{
+    size_t length = reader_u16(reader);
+    const uint8_t *bytes = reader_bytes(reader, length == 0 ? HASH : length);
+    uint8_t hash[HASH];
+    size_t hashed = 0;
+    X509 *certificate;
+
+    if (bytes == NULL)
+        return NULL;
+    if (length == 0)
+        memcpy(hash, bytes, HASH);
+    else if (EVP_Q_digest(libctx_get(tickets->context->libctx), "SHA256", NULL, bytes, length, hash, &hashed) != 1)
+        return NULL;
+    certificate = recall(tickets, hash);
+    if (certificate != NULL)
+        return X509_up_ref(certificate) == 1 ? certificate : NULL;
+    certificate = length == 0 ? NULL : decode(tickets, bytes, length);
+    if (certificate != NULL && !remember(tickets, certificate, hash)) {
+        X509_free(certificate);
+        return NULL;
+    }
+    return certificate;
+}
+
+/* The certificates between leaf and anchor; NULL when one of them is not known. */
 static STACK_OF(X509) * recall_path(struct tickets *tickets, struct reader *reader, unsigned n)
 {
     STACK_OF(X509) *path = sk_X509_new_null();
 
     for (unsigned i = 0; path != NULL && i < n; i++) {
-        const uint8_t *hash = reader_bytes(reader, HASH);
-        X509 *certificate = hash == NULL ? NULL : recall(tickets, hash);
+        X509 *certificate = next_certificate(tickets, reader);
 
-        if (certificate == NULL || X509_up_ref(certificate) != 1)
+        if (certificate == NULL)
             goto err0;
         if (sk_X509_push(path, certificate) <= 0) {
             X509_free(certificate);
@@ -155,7 +211,7 @@ err0:
 static bool verify(struct tickets *tickets, struct connection *connection, X509 *peer, struct reader *reader,
                    unsigned n)
 {
-    STACK_OF(X509) *path = n > HASHES_MAX ? NULL : recall_path(tickets, reader, n);
+    STACK_OF(X509) *path = n > BETWEEN_MAX ? NULL : recall_path(tickets, reader, n);
     bool accepted;
 
     connection->ticket_in_question = true;
@@ -247,15 +303,42 @@ static int seal(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX
     return current ? 1 : 2;
 }
 
-/* A ticket of one service is no ticket of another, whose allow rules and certificate differ. */
-static bool bind_to_name(const struct context *context)
+/* What is hashed of each: its size, itself. */
+static bool hash_part(EVP_MD_CTX *hash, const void *bytes, size_t length)
 {
-    uint8_t id[SSL_MAX_SID_CTX_LENGTH];
-    size_t length = 0;
+    uint8_t size[2] = {(uint8_t)(length >> 8), (uint8_t)length};
 
-    return EVP_Q_digest(libctx_get(context->libctx), "SHA256", NULL, context->name, strlen(context->name), id,
-                        &length) == 1 &&
-           length == sizeof(id) && SSL_CTX_set_session_id_context(context->ssl, id, sizeof(id)) == 1;
+    return EVP_DigestUpdate(hash, size, sizeof(size)) == 1 && EVP_DigestUpdate(hash, bytes, length) == 1;
+}
+
+static bool hash_settings(const struct context *context, EVP_MD_CTX *hash)
+{
+    const uint8_t modes[] = {VERSION, (uint8_t)context->policy};
+    uint8_t trust[TRUST_FINGERPRINT] = {0};
+
+    return hash_part(hash, context->name, strlen(context->name)) && hash_part(hash, modes, sizeof(modes)) &&
+           (context->trust == NULL || trust_fingerprint(context->trust, trust)) &&
+           hash_part(hash, trust, sizeof(trust)) &&
+           hash_part(hash, context->spkis, context->n_spkis * sizeof(*context->spkis));
+}
+
+/*
+ * A ticket of one service is no ticket of another, nor of one of this name that trusts others: keys from a file may be
+ * known to machines that are configured differently.
+ */
+static bool bind_to_settings(struct tickets *tickets)
+{
+    const struct context *context = tickets->context;
+    EVP_MD *digest = EVP_MD_fetch(libctx_get(context->libctx), "SHA256", NULL);
+    EVP_MD_CTX *hash = EVP_MD_CTX_new();
+    unsigned length = 0;
+    bool good = digest != NULL && hash != NULL && EVP_DigestInit_ex2(hash, digest, NULL) == 1 &&
+                hash_settings(context, hash) && EVP_DigestFinal_ex(hash, tickets->binding, &length) == 1 &&
+                SSL_CTX_set_session_id_context(context->ssl, tickets->binding, sizeof(tickets->binding)) == 1;
+
+    EVP_MD_CTX_free(hash);
+    EVP_MD_free(digest);
+    return good;
 }
 
 result tickets_new(struct context *context, struct ticket_keys *keys, struct tickets **ret, struct error *err)
@@ -267,7 +350,7 @@ result tickets_new(struct context *context, struct ticket_keys *keys, struct tic
     tickets->context = context;
     tickets->keys = keys;
     tickets->cipher = EVP_CIPHER_fetch(libctx_get(context->libctx), "AES-256-CBC", NULL);
-    if (tickets->cipher == NULL || !bind_to_name(context) ||
+    if (tickets->cipher == NULL || !bind_to_settings(tickets) ||
         SSL_CTX_set_tlsext_ticket_key_evp_cb(context->ssl, seal) != 1 ||
         SSL_CTX_set_session_ticket_cb(context->ssl, ticket_leaves, ticket_comes, tickets) != 1) {
         tickets_free(tickets);

@@ -1,8 +1,9 @@
 /*
- * A server's session resumption. A ticket carries the client's certificate and the hashes of the rest of its path; when
- * it comes back the whole path is verified anew, against today's trust anchors, CRLs, OCSP responses and allow rules. A
- * path that does not pass, or that this worker has never seen, leads to a full handshake, which then refuses for its
- * own reason. Loop thread of the context.
+ * A server's session resumption. A ticket carries the client's certificate and the rest of its path but the anchor;
+ * when it comes back the whole path is verified anew, against today's trust anchors, CRLs, OCSP responses and allow
+ * rules. A path that does not pass, or that cannot be put together, leads to a full handshake, which then refuses for
+ * its own reason. A ticket is good for a service of the same name with the same trust anchors, pins and security policy
+ * only. Loop thread of the context.
  */
 #ifndef TOKENTLS_TLS_TICKETS_H
 #define TOKENTLS_TLS_TICKETS_H
@@ -16,6 +17,8 @@ struct tickets;
 
 /* CA certificates that a worker remembers of its clients' paths; the one not used for longest makes room. */
 #define TICKETS_CERTIFICATES_MAX 64
+/* Bytes of CA certificates in one ticket; of others there is the hash, for workers that have seen them. */
+#define TICKETS_CARRIED_MAX 4096
 /* Tickets of one ClientHello that are looked into. */
 #define TICKETS_TRIED_MAX 3
 

@@ -76,6 +76,20 @@ def a_key_that_does_not_fit_the_certificate_is_refused(t):
 
 
 @scenario
+def ticket_keys_that_cannot_be_used_are_refused(t):
+    keys = t.file("ticket-keys", "# none yet\nsecret\n")
+    text = t.front("front", "127.0.0.1:1", ticket_keys=str(keys))
+    refuse(t, "gateway", text, "ticket-keys:2: not 80 bytes in base64")
+    keys.chmod(0o644)
+    refuse(t, "gateway", text, "ticket-keys: open to group or others (mode 0644): chmod 600")
+    refuse(t, "gateway", t.front("front", "127.0.0.1:1", ticket_keys=str(t.folder / "nowhere")), "nowhere: No such file")
+    text = t.front("front", "127.0.0.1:1", ticket_keys=str(keys), session_tickets=False)
+    refuse(t, "gateway", text, line_of(text, "ticket-keys ="), "ticket-keys has no effect with session-tickets = false")
+    text = t.token.identity("client") + t.front("front", "127.0.0.1:1", ticket_keys=str(t.token.pin_file))
+    refuse(t, "gateway", text, "the PIN file of identity")
+
+
+@scenario
 def durations_without_a_unit_are_refused(t):
     text = agent_text(t, idle_timeout="10")
     refuse(t, "agent", text, line_of(text, "idle-timeout"), "idle-timeout")

@@ -58,9 +58,10 @@ struct meters *worker_identity_meters(const struct worker *worker, const char *n
     return NULL;
 }
 
-struct ticket_keys *worker_ticket_keys(const struct worker *worker)
+struct ticket_keys *worker_ticket_keys(const struct worker *worker, size_t index)
 {
     (void)worker;
+    (void)index;
     return NULL;
 }
 

@@ -3,6 +3,7 @@
 
 #include "tls/internal.h"
 #include "tls/ticket_keys.h"
+#include "tls/tickets.h"
 
 struct outcome {
     bool client_good, server_good, resumed, signed_on_token, has_verdict, has_peer;
@@ -167,7 +168,8 @@ static void another_service_and_other_keys_do_not_resume(void **state)
     struct identity *card = make_identity(w, "card", &(struct wanted){.kind = P256});
     struct ticket_keys *keys = make_keys(), *others = make_keys();
     struct context_config config = gateway_config(w, &server, keys);
-    struct context *gateway = make_context(&config), *same, *other_name, *other_keys, *none;
+    struct context *gateway = make_context(&config), *same, *other_name, *other_keys, *other_trust, *none;
+    struct trust *fewer;
 
     same = make_context(&config);
     config.name = "another";
@@ -178,11 +180,16 @@ static void another_service_and_other_keys_do_not_resume(void **state)
     config.resumption = false;
     config.ticket_keys = keys;
     none = make_context(&config);
+    write_certificates(w, "server.pem", w->a.certificate, NULL);
+    fewer = load_trust(w, "server.pem");
+    config.resumption = true;
+    config.trust = fewer;
+    other_trust = make_context(&config);
     for (size_t i = 0; i < 2; i++) {
-        struct context *const wrong[] = {other_name, other_keys, none};
+        struct context *const wrong[] = {other_name, other_keys, other_trust, none};
         struct context *client = make_client(w, &card, versions[i]);
 
-        for (size_t k = 0; k < 3; k++) {
+        for (size_t k = 0; k < 4; k++) {
             struct outcome out = visit(w, client, gateway);
 
             assert_true(out.server_good);
@@ -197,6 +204,8 @@ static void another_service_and_other_keys_do_not_resume(void **state)
     context_free(same);
     context_free(other_name);
     context_free(other_keys);
+    context_free(other_trust);
+    trust_free(fewer);
     context_free(none);
     ticket_keys_free(keys);
     ticket_keys_free(others);
@@ -335,6 +344,73 @@ static void a_ticket_that_is_not_taken_names_nobody(void **state)
     ticket_keys_free(keys);
 }
 
+/* A CA below `above`, with so many more bytes in it. */
+static X509 *make_below(const struct ca *above, EVP_PKEY *key, size_t bytes)
+{
+    X509 *certificate = new_certificate("Sub CA", key, above);
+    char *comment = calloc(1, bytes + 1);
+
+    assert_non_null(comment);
+    memset(comment, 'x', bytes);
+    assert_non_null(X509_gmtime_adj(X509_getm_notBefore(certificate), -DAY));
+    assert_non_null(X509_gmtime_adj(X509_getm_notAfter(certificate), DAY));
+    add_extension(certificate, above->certificate, NID_basic_constraints, "critical,CA:TRUE");
+    add_extension(certificate, above->certificate, NID_key_usage, "critical,keyCertSign,cRLSign");
+    add_extension(certificate, above->certificate, NID_subject_key_identifier, "hash");
+    if (bytes > 0)
+        add_extension(certificate, above->certificate, NID_netscape_comment, comment);
+    assert_true(X509_sign(certificate, above->key, EVP_sha256()) > 0);
+    free(comment);
+    return certificate;
+}
+
+/*
+ * Two workers, or machines, with the same keys: the second one puts the path together from the ticket, but for a CA too
+ * large to be in it, which only the one that has met it knows.
+ */
+static void a_ca_never_met_comes_with_the_ticket(void **state)
+{
+    struct world *w = *state;
+    struct identity *server = make_identity(w, "server", &(struct wanted){.kind = P256});
+    struct ticket_keys *keys = make_keys();
+    struct context_config config = gateway_config(w, &server, keys);
+    EVP_PKEY *key = make_key(P256);
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    config.authorise = NULL;
+    for (size_t i = 0; i < 4; i++) {
+        bool large = i >= 2;
+        struct ca below = {.key = make_key(P384)};
+        struct context *one = make_context(&config), *other = make_context(&config);
+        struct raw_client client = {.context = SSL_CTX_new(TLS_client_method())};
+        X509 *leaf;
+        struct outcome out;
+
+        below.certificate = make_below(&w->a, below.key, large ? TICKETS_CARRIED_MAX : 0);
+        leaf = make_leaf(&below, key, &(struct leaf){.cn = "client"});
+        SSL_CTX_set_app_data(client.context, &client);
+        assert_int_equal(SSL_CTX_set_max_proto_version(client.context, i % 2 == 0 ? TLS1_2_VERSION : TLS1_3_VERSION),
+                         1);
+        assert_int_equal(SSL_CTX_use_certificate(client.context, leaf), 1);
+        assert_int_equal(SSL_CTX_use_PrivateKey(client.context, key), 1);
+        assert_int_equal(SSL_CTX_add1_chain_cert(client.context, below.certificate), 1);
+        (void)SSL_CTX_set_session_cache_mode(client.context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+        SSL_CTX_sess_set_new_cb(client.context, keep_session);
+        assert_true(raw_visit(w, &client, one, true).server_good);
+        assert_true(raw_visit(w, &client, one, false).resumed);
+        out = raw_visit(w, &client, other, false);
+        assert_int_equal(out.resumed, !large);
+        assert_int_equal(out.server_good && out.has_peer && out.has_verdict, !large);
+        SSL_SESSION_free(client.session);
+        SSL_CTX_free(client.context);
+        context_free(one);
+        context_free(other);
+        X509_free(leaf);
+        X509_free(below.certificate);
+    }
+    ticket_keys_free(keys);
+}
+
 static void keys_have_names(void **state)
 {
     struct ticket_keys *keys = make_keys();
@@ -357,9 +433,13 @@ static void keys_have_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(the_second_visit_is_resumed_and_judged_anew),  TEST(what_has_changed_since_counts),
-        TEST(another_service_and_other_keys_do_not_resume), TEST(a_client_without_certificate_resumes_as_nobody),
-        TEST(a_ticket_that_is_not_taken_names_nobody),      cmocka_unit_test(keys_have_names),
+        TEST(the_second_visit_is_resumed_and_judged_anew),
+        TEST(what_has_changed_since_counts),
+        TEST(another_service_and_other_keys_do_not_resume),
+        TEST(a_client_without_certificate_resumes_as_nobody),
+        TEST(a_ticket_that_is_not_taken_names_nobody),
+        TEST(a_ca_never_met_comes_with_the_ticket),
+        cmocka_unit_test(keys_have_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

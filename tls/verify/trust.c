@@ -292,6 +292,30 @@ void trust_free(struct trust *trust)
     free(trust);
 }
 
+static int compare_hashes(const void *a, const void *b)
+{
+    return memcmp(a, b, TRUST_FINGERPRINT);
+}
+
+bool trust_fingerprint(const struct trust *trust, uint8_t ret[TRUST_FINGERPRINT])
+{
+    size_t n = (size_t)sk_X509_num(trust->anchors);
+    uint8_t *hashes = calloc(n + 1, TRUST_FINGERPRINT);
+    unsigned length = 0;
+    bool good = hashes != NULL;
+
+    for (size_t i = 0; i < n && good; i++)
+        good = X509_digest(sk_X509_value(trust->anchors, (int)i), EVP_sha256(), hashes + i * TRUST_FINGERPRINT,
+                           &length) == 1;
+    if (good) {
+        qsort(hashes, n, TRUST_FINGERPRINT, compare_hashes);
+        hashes[n * TRUST_FINGERPRINT] = trust->pinned;
+        good = EVP_Digest(hashes, n * TRUST_FINGERPRINT + 1, ret, &length, EVP_sha256(), NULL) == 1;
+    }
+    free(hashes);
+    return good;
+}
+
 const STACK_OF(X509) * trust_certificates(const struct trust *trust)
 {
     return trust->anchors;

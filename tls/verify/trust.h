@@ -32,6 +32,13 @@ MUST_USE result trust_load_memory(const char *name, const uint8_t *data, size_t 
 MUST_USE result trust_load_pinned(const char *path, OSSL_LIB_CTX *libctx, struct trust **ret, struct error *err);
 bool trust_is_pinned(const struct trust *trust);
 
+/*
+ * What tells this set of anchors from another one, whatever their order in the file: a SHA-256. False: memory. Any
+ * thread.
+ */
+#define TRUST_FINGERPRINT 32
+MUST_USE bool trust_fingerprint(const struct trust *trust, uint8_t ret[TRUST_FINGERPRINT]);
+
 /* A new set with `leaf` as its only anchor when it is one of these; NULL when it is not, or memory is exhausted. */
 MUST_USE struct trust *trust_pick(const struct trust *trust, X509 *leaf);
 
