@@ -5,22 +5,37 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """One measured number. `goal`: our ratio to the best peer, at least (`higher` is better) or at most."""
+    """One measured number. `goal`: our ratio to the best peer, or to the program named in `against`, at least (`higher`
+    is better) or at most. `own_goal`: the same for the number itself, whatever others do."""
 
     name: str
     unit: str
     higher: bool = True
     goal: float | None = None
+    against: str | None = None
+    own_goal: float | None = None
     digits: int = 0
 
     def better(self, a, b):
         return a > b if self.higher else a < b
 
-    def met(self, ratio):
-        """Whether the ratio reaches the goal; None without a goal."""
-        if self.goal is None or ratio is None:
+    @property
+    def has_goal(self):
+        return self.goal is not None or self.own_goal is not None
+
+    def met(self, value, ratio):
+        """Whether the goal is reached; None without a goal or without what it is about."""
+        reached, wanted = (value, self.own_goal) if self.own_goal is not None else (ratio, self.goal)
+        if wanted is None or reached is None:
             return None
-        return ratio >= self.goal if self.higher else ratio <= self.goal
+        return reached >= wanted if self.higher else reached <= wanted
+
+    @property
+    def goal_text(self):
+        sign = ">=" if self.higher else "<="
+        if self.own_goal is not None:
+            return f"{sign} {self.own_goal:g}"
+        return f"{sign} {self.goal:g}x{f' of {self.against}' if self.against else ''}" if self.goal is not None else ""
 
 
 @dataclasses.dataclass

@@ -18,11 +18,12 @@ class Results:
         self.outcomes = collections.defaultdict(lambda: collections.defaultdict(lambda: [None] * runs))
         self.failures = collections.defaultdict(list)
 
-    def values(self, cell, program, number):
-        """(run, value) of one number, without the runs that gave none."""
+    def values(self, cell, program, number, sound=False):
+        """(run, value) of one number, without the runs that gave none; with `sound` without those in doubt, too."""
         pairs = enumerate(self.outcomes[cell.name][program.name])
         return [(run, outcome.numbers[number.name]) for run, outcome in pairs
-                if outcome is not None and outcome.numbers.get(number.name) is not None]
+                if outcome is not None and outcome.numbers.get(number.name) is not None
+                and not (sound and outcome.doubts)]
 
     def notes(self, cell, program, kind):
         """Distinct doubts or remarks of all runs."""
@@ -33,28 +34,37 @@ class Results:
                     found.append(text)
         return found
 
-    def doubted(self, cell, program):
-        return bool(self.notes(cell, program, "doubts")) or bool(self.failures[cell.name, program.name])
+    def summary(self, cell, number):
+        """(our median, median of the ratios, who was best, whether the goal is met); None for what there is not."""
+        ours = next((program for program in cell.programs if program.ours), None)
+        values = [value for _, value in self.values(cell, ours, number, sound=True)] if ours else []
+        value = statistics.median(values) if values else None
+        ratios, best = self.ratios(cell, number)
+        ratio = statistics.median(ratios) if ratios else None
+        return value, ratio, best, number.met(value, ratio)
 
     def ratios(self, cell, number):
-        """Ours to the best peer of the same run that did what the cell says: one ratio a run, and who was best."""
+        """Ours to the best peer of the same run, both beyond doubt: one ratio a run, and who was best most often."""
         ours = next((program for program in cell.programs if program.ours), None)
-        if ours is None or self.doubted(cell, ours):
+        if ours is None:
             return [], None
-        peers = [program for program in cell.programs
-                 if not program.ours and not program.limit and not self.doubted(cell, program)]
         best_of = collections.defaultdict(list)
-        for program in peers:
-            for run, value in self.values(cell, program, number):
+        for program in cell.programs:
+            competes = program.name == number.against if number.against else not (program.ours or program.limit)
+            for run, value in self.values(cell, program, number, sound=True) if competes else []:
                 best_of[run].append((value, program.name))
         ratios, names = [], collections.Counter()
-        for run, value in self.values(cell, ours, number):
+        for run, value in self.values(cell, ours, number, sound=True):
             if best_of[run]:
                 best, name = (max if number.higher else min)(best_of[run])
                 if best > 0:
                     ratios.append(value / best)
                     names[name] += 1
         return ratios, names.most_common(1)[0][0] if names else None
+
+    def doubted(self, cell, program):
+        """Whether something was wrong in any run."""
+        return bool(self.notes(cell, program, "doubts")) or bool(self.failures[cell.name, program.name])
 
 
 def noise(values):

@@ -30,21 +30,19 @@ def program_cell(results, cell, program, number):
     return figure(statistics.median(values), number) + (f" ±{spread / 2:.0f}%" if spread is not None else "") + mark
 
 
-def verdict(number, ratio):
-    met = number.met(ratio)
-    if met is None:
+def verdict(number, met):
+    if not number.has_goal:
         return ""
-    return f"{'>=' if number.higher else '<='} {number.goal:g}x: {'met' if met else 'NOT MET'}"
+    return number.goal_text + {True: ": met", False: ": NOT MET", None: ": not compared"}[met]
 
 
 def cell_table(results, cell):
     head = ["", "unit", *[program.name for program in cell.programs], "ratio to best", "goal"]
     rows = [head]
     for number in cell.numbers:
-        ratios, best = results.ratios(cell, number)
-        ratio = statistics.median(ratios) if ratios else None
+        _, ratio, best, met = results.summary(cell, number)
         rows.append([number.name, number.unit, *[program_cell(results, cell, program, number) for program in cell.programs],
-                     f"{ratio:.2f} ({best})" if ratio is not None else "-", verdict(number, ratio)])
+                     f"{ratio:.2f} ({best})" if ratio is not None else "-", verdict(number, met)])
     return aligned(rows)
 
 
@@ -66,15 +64,13 @@ def goals_table(results):
     for cell in results.cells:
         ours = next((program for program in cell.programs if program.ours), None)
         for number in cell.numbers:
-            if number.goal is None or ours is None:
+            if not number.has_goal or ours is None:
                 continue
-            ratios, best = results.ratios(cell, number)
-            ratio = statistics.median(ratios) if ratios else None
+            _, ratio, best, met = results.summary(cell, number)
             peer = next((program for program in cell.programs if program.name == best), None)
-            rows.append([cell.name, number.name, program_cell(results, cell, ours, number),
+            rows.append([cell.name, f"{number.name} ({number.unit})", program_cell(results, cell, ours, number),
                          f"{program_cell(results, cell, peer, number)} {best}" if peer else "-",
-                         f"{ratio:.2f}" if ratio is not None else "-",
-                         verdict(number, ratio) or f"{number.goal:g}x: not compared"])
+                         f"{ratio:.2f}" if ratio is not None else "-", verdict(number, met)])
     return aligned(rows)
 
 
@@ -115,15 +111,14 @@ def as_json(results):
     for cell in results.cells:
         numbers = []
         for number in cell.numbers:
-            ratios, best = results.ratios(cell, number)
-            ratio = statistics.median(ratios) if ratios else None
+            value, ratio, best, met = results.summary(cell, number)
             programs = {}
             for program in cell.programs:
                 values = [value for _, value in results.values(cell, program, number)]
                 programs[program.name] = {"values": values, "median": statistics.median(values) if values else None,
                                           "noise_percent": noise(values)}
             numbers.append({"name": number.name, "unit": number.unit, "better": "higher" if number.higher else "lower",
-                            "goal": number.goal, "ratio": ratio, "best_peer": best, "met": number.met(ratio),
+                            "goal": number.goal_text, "ours": value, "ratio": ratio, "best_peer": best, "met": met,
                             "programs": programs})
         cells.append({"name": cell.name, "numbers": numbers, "programs": {
             program.name: {"doubts": results.notes(cell, program, "doubts"),

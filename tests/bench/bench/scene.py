@@ -71,9 +71,14 @@ class Site:
         """The client's key, for who cannot use the token."""
         return self.token / f"client-{kind}.key"
 
+    @property
+    def environment(self):
+        """With the token."""
+        return {**os.environ, "SOFTHSM2_CONF": str(self.token_conf)}
+
     def run(self, *words):
         subprocess.run([str(word) for word in words], check=True, capture_output=True, stdin=subprocess.DEVNULL,
-                       env={**os.environ, "SOFTHSM2_CONF": str(self.token_conf), "NAME": "bench", "STATE": "none"})
+                       env={**self.environment, "NAME": "bench", "STATE": "none"})
 
     def subfolder(self, name):
         """An empty folder."""
