@@ -21,6 +21,8 @@ class Unusable(Exception):
 class Running:
     """A started program. Its output goes to a file: nobody spends time on reading it."""
 
+    start_seconds = START_SECONDS
+
     def __init__(self, argv, log, port=None, environment=None, ready=None):
         self.name = pathlib.Path(str(argv[0])).name
         self.log = pathlib.Path(log)
@@ -45,7 +47,7 @@ class Running:
         return measure.group(self.child.pid)
 
     def wait_until(self, condition):
-        limit = time.monotonic() + START_SECONDS
+        limit = time.monotonic() + self.start_seconds
         while not condition():
             if self.child.poll() is not None or time.monotonic() > limit:
                 raise Unusable(f"{self.name} did not start: {self.text()[-600:].strip()}")
