@@ -2,12 +2,14 @@
 
 #include "base/text.h"
 
+#include <inttypes.h>
 #include <openssl/x509.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ALPN_NAME_MAX 255 /* bytes; RFC 7301 3.1 */
+#define WARM_MAX 1024
 
 static const struct config_option tunnel_options[] = {
     {.name = "listen",
@@ -70,11 +72,20 @@ static const struct config_option tunnel_options[] = {
      .later = true,
      .help = "Proxy to connect through. Not supported yet."},
     {.name = "warm",
-     .type = CONFIG_TEXT,
+     .type = CONFIG_NUMBER,
      .offset = offsetof(struct agent_config_tunnel, warm),
      .fallback = "0",
-     .idle = true,
-     .help = "Connections kept ready. Without effect yet."},
+     .max = WARM_MAX,
+     .help =
+         "Connections to the server kept ready, handshake done, for clients to come; shared out among the workers."},
+    {.name = "warm-idle",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct agent_config_tunnel, warm_idle_ms),
+     .fallback = "30s",
+     .min = 1000,
+     .max = 3600000,
+     .help = "A connection kept ready is replaced after so long at the latest; earlier, where the server turns out to "
+             "close idle ones."},
     SETTINGS_SERVICE_ROWS(struct agent_config_tunnel, "1024"),
     {.name = NULL},
 };
@@ -171,6 +182,29 @@ static void check_uids(struct agent_config_tunnel *tunnel, struct settings *sett
                           tunnel->service.section->title);
 }
 
+/* What is kept ready signs now and then: a token that is to be logged out when nobody works never is. */
+static void check_warm(const struct agent_config_tunnel *tunnel, struct settings *settings,
+                       struct config_errors *errors)
+{
+    const struct config_section *section = tunnel->service.section;
+
+    if (tunnel->warm > tunnel->service.max_connections)
+        config_errors_add(errors, config_line(section, "warm"),
+                          "warm is %" PRIu64 ", and max-connections allows %" PRIu64
+                          " connections: lower the one or raise the other",
+                          tunnel->warm, tunnel->service.max_connections);
+    for (size_t i = 0; i < tunnel->service.identities.n && tunnel->warm > 0; i++) {
+        const struct settings_identity *identity =
+            settings_find_identity(settings, tunnel->service.identities.items[i]);
+
+        if (identity != NULL && identity->idle_logout_ms > 0)
+            config_errors_add(&settings->warnings, config_line(section, "warm"),
+                              "tunnel \"%s\": connections are kept ready with signatures of identity \"%s\", so its "
+                              "idle-logout may never come",
+                              section->title, identity->section->title);
+    }
+}
+
 void agent_config_check(const struct config *config, struct config_errors *errors, struct settings *ret)
 {
     settings_collect(config, "tunnel", errors, ret);
@@ -184,6 +218,7 @@ void agent_config_check(const struct config *config, struct config_errors *error
         check_server_name(tunnel, errors);
         check_alpn(tunnel, errors);
         check_uids(tunnel, ret, errors);
+        check_warm(tunnel, ret, errors);
         settings_check_sources(&tunnel->service, "trust", "crl", errors);
         /* Named on purpose, stapled answers are a source. */
         tunnel->service.asks_ocsp = config_given(tunnel->service.section, "revocation-order") &&

@@ -11,7 +11,8 @@ struct agent_config_tunnel {
     char *server_name; /* never NULL after agent_config_check() */
     struct config_list alpn;
     struct config_list allow_uid;
-    char *proxy, *warm; /* not supported yet, without effect yet */
+    char *proxy;                 /* not supported yet */
+    uint64_t warm, warm_idle_ms; /* connections kept ready, and how long each */
 
     /* Not options: */
     uid_t uids[SETTINGS_UIDS_MAX]; /* allow-uid as numbers */

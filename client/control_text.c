@@ -170,6 +170,16 @@ static void print_identity_table(const cJSON *answer, FILE *out)
     }
 }
 
+static void print_warm(const cJSON *item, FILE *out)
+{
+    const cJSON *warm = cJSON_GetObjectItemCaseSensitive(item, "warm");
+
+    if (cJSON_IsObject(warm))
+        (void)fprintf(out, "  warm: %.0f of %.0f ready, %.0f used, %.0f missed, %.0f failed, %.0f dropped\n",
+                      number_of(warm, "ready"), number_of(warm, "wanted"), number_of(warm, "used"),
+                      number_of(warm, "missed"), number_of(warm, "failed"), number_of(warm, "dropped"));
+}
+
 static void print_service(const cJSON *item, int width, FILE *out)
 {
     char name[CELL_BYTES], text[CELL_BYTES], when[CELL_BYTES];
@@ -187,6 +197,7 @@ static void print_service(const cJSON *item, int width, FILE *out)
     print_number(item, "handshake_p99_ms", 8, 1, out);
     (void)fputs("  ", out);
     print_names(cJSON_GetObjectItemCaseSensitive(item, "listen"), out);
+    print_warm(item, out);
     if (json_text(item, "last_failure") != NULL)
         (void)fprintf(out, "  last failure %s: %s\n", shown(json_text(item, "last_failure_at"), when),
                       shown(json_text(item, "last_failure"), text));

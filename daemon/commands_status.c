@@ -107,6 +107,27 @@ static void add_signatures(cJSON *object, const struct meters *meters)
     free(reading);
 }
 
+/* Only of tunnels that keep connections ready. */
+static void add_warm(cJSON *object, const struct meters_reading *reading)
+{
+    cJSON *warm;
+    uint64_t dropped = 0;
+
+    if (reading->warm_wanted == 0) {
+        (void)cJSON_AddNullToObject(object, "warm");
+        return;
+    }
+    for (size_t i = 0; i < METERS_WARM_ENDS; i++)
+        dropped += reading->warm_dropped[i];
+    warm = cJSON_AddObjectToObject(object, "warm");
+    (void)cJSON_AddNumberToObject(warm, "wanted", (double)reading->warm_wanted);
+    (void)cJSON_AddNumberToObject(warm, "ready", (double)reading->warm_ready);
+    (void)cJSON_AddNumberToObject(warm, "used", (double)reading->warm_used);
+    (void)cJSON_AddNumberToObject(warm, "missed", (double)reading->warm_missed);
+    (void)cJSON_AddNumberToObject(warm, "failed", (double)reading->warm_failed);
+    (void)cJSON_AddNumberToObject(warm, "dropped", (double)dropped);
+}
+
 static void add_traffic(cJSON *object, const struct meters *meters)
 {
     struct meters_reading *reading = malloc(sizeof(*reading));
@@ -129,6 +150,7 @@ static void add_traffic(cJSON *object, const struct meters *meters)
     (void)cJSON_AddNumberToObject(object, "bytes_out", (double)reading->bytes_out);
     (void)cJSON_AddNumberToObject(object, "handshakes", (double)(reading->full.count + reading->resumed.count));
     (void)cJSON_AddNumberToObject(object, "resumed", (double)reading->resumed.count);
+    add_warm(object, reading);
     both = &reading->full;
     histogram_add(both, &reading->resumed);
     add_percentile(object, "handshake_p50_ms", both, 50);

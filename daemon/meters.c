@@ -37,6 +37,8 @@ struct shared {
     struct meters_crls crls;
     atomic_int state; /* + 1, so that zeroed memory says that nothing was heard */
     atomic_int_fast64_t not_after;
+    atomic_uint_fast64_t warm_wanted, warm_ready[METERS_GENERATIONS_MAX], warm_used, warm_missed, warm_failed;
+    atomic_uint_fast64_t warm_dropped[METERS_WARM_ENDS];
 };
 
 struct meters {
@@ -220,6 +222,56 @@ void meters_generation_ended(struct meters *meters, unsigned generation)
     if (meters == NULL)
         return;
     atomic_store(&meters->shared->open[generation % METERS_GENERATIONS_MAX], 0);
+    atomic_store(&meters->shared->warm_ready[generation % METERS_GENERATIONS_MAX], 0);
+}
+
+const char *meters_warm_name(enum meters_warm why)
+{
+    static const char *const names[METERS_WARM_ENDS] = {
+        [METERS_WARM_AGE] = "age",       [METERS_WARM_CLOSED] = "closed",     [METERS_WARM_REFUSED] = "refused",
+        [METERS_WARM_BROKEN] = "broken", [METERS_WARM_IDENTITY] = "identity", [METERS_WARM_VERDICT] = "verdict",
+        [METERS_WARM_ENDED] = "ended"};
+
+    return names[why];
+}
+
+void meters_warm_wanted(struct meters *meters, uint64_t n)
+{
+    if (meters != NULL)
+        atomic_store(&meters->shared->warm_wanted, n);
+}
+
+void meters_warm_ready(struct meters *meters, unsigned generation, bool more)
+{
+    atomic_uint_fast64_t *ready;
+
+    if (meters == NULL)
+        return;
+    ready = &meters->shared->warm_ready[generation % METERS_GENERATIONS_MAX];
+    if (more)
+        add(ready, 1);
+    else
+        atomic_fetch_sub_explicit(ready, 1, memory_order_relaxed);
+}
+
+void meters_warm_asked(struct meters *meters, bool found)
+{
+    if (meters != NULL)
+        add(found ? &meters->shared->warm_used : &meters->shared->warm_missed, 1);
+}
+
+void meters_warm_dropped(struct meters *meters, enum meters_warm why)
+{
+    if (meters != NULL)
+        add(&meters->shared->warm_dropped[why], 1);
+}
+
+void meters_warm_failed(struct meters *meters, const char *reason)
+{
+    if (meters == NULL)
+        return;
+    add(&meters->shared->warm_failed, 1);
+    note_failure(meters->shared, reason);
 }
 
 /* The place of a mechanism; the last one is shared by all that come too late. */
@@ -313,10 +365,18 @@ void meters_read(const struct meters *meters, struct meters_reading *ret)
                                    .remembered = get(&shared->remembered),
                                    .tolerated = get(&shared->tolerated),
                                    .not_signed = get(&shared->not_signed),
+                                   .warm_wanted = get(&shared->warm_wanted),
+                                   .warm_used = get(&shared->warm_used),
+                                   .warm_missed = get(&shared->warm_missed),
+                                   .warm_failed = get(&shared->warm_failed),
                                    .state = atomic_load(&shared->state) - 1,
                                    .not_after = atomic_load(&shared->not_after)};
-    for (size_t i = 0; i < METERS_GENERATIONS_MAX; i++)
+    for (size_t i = 0; i < METERS_GENERATIONS_MAX; i++) {
         ret->open += get(&shared->open[i]);
+        ret->warm_ready += get(&shared->warm_ready[i]);
+    }
+    for (size_t i = 0; i < METERS_WARM_ENDS; i++)
+        ret->warm_dropped[i] = get(&shared->warm_dropped[i]);
     for (size_t i = 0; i < METERS_RESULTS; i++)
         ret->results[i] = get(&shared->results[i]);
     for (size_t i = 0; i < CHECKS; i++)

@@ -47,6 +47,30 @@ void meters_handshake(struct meters *meters, bool resumed, uint64_t us);
 void meters_verdict(struct meters *meters, const struct verdict *verdict);
 void meters_generation_ended(struct meters *meters, unsigned generation); /* what it had open is not any more */
 
+/* Connections that a tunnel keeps ready. How one came to its end without a client: */
+enum meters_warm {
+    METERS_WARM_AGE,      /* it was replaced before the server would close it */
+    METERS_WARM_CLOSED,   /* the server closed it */
+    METERS_WARM_REFUSED,  /* the server refused us after the handshake */
+    METERS_WARM_BROKEN,   /* network failure, or bytes that are no TLS */
+    METERS_WARM_IDENTITY, /* an identity of the tunnel was removed, locked, or changed */
+    METERS_WARM_VERDICT,  /* the server's chain does not pass any more: revoked, expired */
+    METERS_WARM_ENDED     /* drained, reloaded, stopped */
+};
+#define METERS_WARM_ENDS (METERS_WARM_ENDED + 1)
+
+/* So many are to be kept, in all workers; 0: none. */
+void meters_warm_wanted(struct meters *meters, uint64_t n);
+
+/* `more`: one is ready to be given out, else one is not any more. */
+void meters_warm_ready(struct meters *meters, unsigned generation, bool more);
+void meters_warm_asked(struct meters *meters, bool found); /* a client: one was ready for it, or not */
+void meters_warm_dropped(struct meters *meters, enum meters_warm why);
+void meters_warm_failed(struct meters *meters, const char *reason); /* one could not be made */
+
+/* "age", "closed", ... for labels; static. */
+const char *meters_warm_name(enum meters_warm why);
+
 /* Identities. */
 void meters_signed(struct meters *meters, const char *mechanism, uint64_t us);
 void meters_not_signed(struct meters *meters);
@@ -73,6 +97,7 @@ struct meters_reading {
     int state;                           /* enum token_state; -1: nothing was heard */
     int64_t not_after;                   /* UNIX seconds; 0: no certificate */
     uint64_t refused[METERS_CHECKS_MAX]; /* by check, as meters_check() names them */
+    uint64_t warm_wanted, warm_ready, warm_used, warm_missed, warm_failed, warm_dropped[METERS_WARM_ENDS];
 };
 
 /* CRLs of one service that are shown. */

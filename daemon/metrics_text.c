@@ -164,6 +164,42 @@ static void tolerated(struct page *page)
     }
 }
 
+static void warm(struct page *page)
+{
+    const struct settings *settings = page->shared->settings;
+    char name[LABEL_MAX_BYTES];
+
+    if (page->kind == NULL || strcmp(page->kind, "tunnel") != 0)
+        return;
+    head(page, "warm_wanted", "gauge", "Connections that are to be ready for clients to come.");
+    for (size_t i = 0; i < settings->n_services; i++)
+        put(page, "tokentls_warm_wanted{tunnel=\"%s\"} %" PRIu64 "\n", service_label(page, i, name),
+            page->services[i].warm_wanted);
+    head(page, "warm_connections", "gauge", "Connections that are ready for clients to come.");
+    for (size_t i = 0; i < settings->n_services; i++)
+        put(page, "tokentls_warm_connections{tunnel=\"%s\"} %" PRIu64 "\n", service_label(page, i, name),
+            page->services[i].warm_ready);
+    head(page, "warm_used_total", "counter", "Clients that were given a ready connection.");
+    for (size_t i = 0; i < settings->n_services; i++)
+        put(page, "tokentls_warm_used_total{tunnel=\"%s\"} %" PRIu64 "\n", service_label(page, i, name),
+            page->services[i].warm_used);
+    head(page, "warm_missed_total", "counter", "Clients of a tunnel with warm that found none ready.");
+    for (size_t i = 0; i < settings->n_services; i++)
+        put(page, "tokentls_warm_missed_total{tunnel=\"%s\"} %" PRIu64 "\n", service_label(page, i, name),
+            page->services[i].warm_missed);
+    head(page, "warm_failed_total", "counter", "Connections that could not be made ready.");
+    for (size_t i = 0; i < settings->n_services; i++)
+        put(page, "tokentls_warm_failed_total{tunnel=\"%s\"} %" PRIu64 "\n", service_label(page, i, name),
+            page->services[i].warm_failed);
+    head(page, "warm_dropped_total", "counter", "Ready connections that ended without a client, by why.");
+    for (size_t i = 0; i < settings->n_services; i++) {
+        for (int why = 0; why < METERS_WARM_ENDS; why++)
+            put(page, "tokentls_warm_dropped_total{tunnel=\"%s\",reason=\"%s\"} %" PRIu64 "\n",
+                service_label(page, i, name), meters_warm_name((enum meters_warm)why),
+                page->services[i].warm_dropped[why]);
+    }
+}
+
 /* `until`: nextUpdate, else the number of entries. */
 static void put_crls(struct page *page, const struct meters_crls *crls, size_t service, bool until)
 {
@@ -274,6 +310,7 @@ result metrics_text_page(const struct worker_shared *shared, struct buffer *out,
         verifications(&page);
         remembered(&page);
         tolerated(&page);
+        warm(&page);
         crls(&page);
         signatures(&page);
         tokens(&page);

@@ -47,6 +47,15 @@ struct program {
      */
     void (*removed)(struct service *service, const struct identity *identity);
 
+    /*
+     * The service's listener was opened in this worker, or is closed: whatever is done ahead of connections may begin,
+     * or must end. On the worker's loop. NULL: nothing is.
+     */
+    void (*listening)(struct service *service, bool open);
+
+    /* An identity was announced, changed or lost. On the worker's loop. NULL: nobody wants to know. */
+    void (*identity_changed)(struct service *service, const struct identity *identity);
+
     /* Abort every connection and free. On the worker's loop, or without one running. NULL is allowed. */
     void (*close)(struct service *service);
 };

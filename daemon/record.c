@@ -16,6 +16,9 @@ static const char *const result_names[] = {
     [RECORD_FAILED] = "failed", [RECORD_REFUSED] = "refused", [RECORD_LIMIT] = "limit",
     [RECORD_ENDED] = "ended",   [RECORD_REVOKED] = "revoked", [RECORD_REMOVED] = "removed"};
 
+static const char *const warm_words[] = {
+    [RECORD_WARM_NONE] = NULL, [RECORD_WARM_MISSED] = "no", [RECORD_WARM_USED] = "yes"};
+
 void record_begin(struct record *record, const char *kind, const char *service, const struct address_socket *peer)
 {
     *record = (struct record){.kind = kind, .service = service, .uid = -1, .pid = -1};
@@ -85,6 +88,13 @@ static const char *or_nothing(const char *text)
     return text[0] == '\0' ? NULL : text;
 }
 
+void record_forget_tls(struct record *record)
+{
+    record->has_tls = record->resumed = record->signed_on_token = false;
+    record->far[0] = record->version[0] = record->mechanism[0] = record->identity[0] = '\0';
+    record->alpn[0] = record->subject[0] = record->serial[0] = '\0';
+}
+
 /* A field that is left out when `given` is false. */
 #define NUMBER_IF(given, k, v)                                                                                         \
     {                                                                                                                  \
@@ -119,6 +129,8 @@ void record_write(const struct record *record, enum record_result end, const cha
                   NUMBER_IF(record->signed_on_token, "sign_ms", record->sign_ms),
                   NUMBER_IF(record->signed_on_token, "sign_wait_ms", record->sign_wait_ms),
                   NUMBER_IF(tls, "handshake_ms", record->handshake_ms),
+                  LOG_TEXT("warm", warm_words[record->warm]),
+                  NUMBER_IF(record->warm == RECORD_WARM_USED, "warm_ms", record->warm_ms),
                   LOG_NUMBER("bytes_in", record->totals.a_to_b),
                   LOG_NUMBER("bytes_out", record->totals.b_to_a),
                   LOG_NUMBER("ms", (clock_monotonic_us() - record->started_us) / 1000),

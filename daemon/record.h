@@ -20,13 +20,18 @@ enum record_result {
     RECORD_REMOVED  /* by us: the token was removed, and on-removal is close */
 };
 
+/* What a tunnel that keeps connections ready (`warm`) had for this one. */
+enum record_warm { RECORD_WARM_NONE /* it keeps none */, RECORD_WARM_MISSED, RECORD_WARM_USED };
+
 struct record {
     const char *kind;            /* "tunnel" or "gateway": the key of `service` */
     const char *service;         /* its name */
     char peer[ADDRESS_TEXT_MAX]; /* of the accepted connection */
     char far[ADDRESS_TEXT_MAX];  /* upstream or backend; "" while none was reached */
     int64_t uid, pid;            /* of a local caller; -1: unknown */
-    bool has_tls;                /* what follows is filled */
+    enum record_warm warm;
+    uint32_t warm_ms; /* RECORD_WARM_USED: how long it had waited */
+    bool has_tls;     /* what follows is filled */
     char version[16], mechanism[32], identity[KEYHOLDER_NAME_MAX], alpn[64];
     char subject[256], serial[80]; /* of the peer's certificate, escaped; "" when it sent none */
     const char *allow;             /* the allow block that let the client in; NULL: none was asked. Must outlive it */
@@ -41,6 +46,9 @@ void record_begin(struct record *record, const char *kind, const char *service, 
 
 /* Copy what the handshake showed. */
 void record_note_tls(struct record *record, const struct connection_info *info);
+
+/* Back to before that: another handshake follows. The far side is forgotten too. */
+void record_forget_tls(struct record *record);
 
 /* What a failed start is called: ERROR_VERIFY is refused, everything else failed. */
 enum record_result record_result_of(const struct error *err);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/meters.h"
+#include "daemon/tolerated.h"
 #include "net/socket.h"
 #include "tls/identity.h"
 #include "tls/verify/crl.h"
@@ -132,33 +133,37 @@ void session_service_use_crls(struct session_service *service, struct crl_snapsh
 }
 
 /* Also where the connection was let in without: `prefer` has nothing against knowing next time. */
-static void want_crls(const struct session *session)
+static void want_crls(const struct session_service *service, const struct connection *connection)
 {
     const char *revocation = verdict_step_check(VERDICT_REVOCATION);
     struct connection_info info;
     bool wanted;
 
-    if (!session->service->settings->crl_fetch || session->connection == NULL)
+    if (!service->settings->crl_fetch || connection == NULL)
         return;
-    connection_info(session->connection, &info);
+    connection_info(connection, &info);
     wanted = info.verdict != NULL && info.verdict->status_unknown;
     for (size_t i = 0; info.verdict != NULL && info.verdict->accepted && i < info.verdict->n_notes && !wanted; i++)
         wanted = strcmp(info.verdict->notes[i].check, revocation) == 0;
     if (wanted && info.verdict->path != NULL)
-        worker_want_crls(session->service->worker, session->service->index, info.verdict->path);
+        worker_want_crls(service->worker, service->index, info.verdict->path);
+}
+
+/* `peer`: NULL: nobody's yet. */
+static void warn_stale(const struct session_service *service, const struct connection_info *info, const char *peer)
+{
+    if (info->verdict == NULL || !info->verdict->stale_crl)
+        return;
+    log_warning("an expired crl was used within crl-grace", LOG_TEXT("service", service->settings->section->title),
+                LOG_TEXT("peer", peer), LOG_NUMBER("uses", worker_count_stale_crl(service->worker, service->index)));
 }
 
 bool session_watch_revocation(struct session *session, const struct connection_info *info)
 {
     struct error err = ERROR_INIT;
 
-    want_crls(session);
-    if (info->verdict != NULL && info->verdict->stale_crl) {
-        uint64_t uses = worker_count_stale_crl(session->service->worker, session->service->index);
-
-        log_warning("an expired crl was used within crl-grace", LOG_TEXT("service", session->record.service),
-                    LOG_TEXT("peer", session->record.peer), LOG_NUMBER("uses", uses));
-    }
+    want_crls(session->service, session->connection);
+    warn_stale(session->service, info, session->record.peer);
     if (!session->service->settings->close_on_revocation || info->peer_path == NULL)
         return false;
     session->path = X509_chain_up_ref(info->peer_path);
@@ -293,14 +298,11 @@ static bool is_of_token(const struct error *err)
     return err->category == ERROR_TOKEN || err->category == ERROR_PIN;
 }
 
-void session_handshaken(struct session *session, const struct error *err, struct connection_info *info)
+static void count_handshake(const struct session_service *service, const struct connection_info *info,
+                            const struct error *err, uint64_t us)
 {
-    const struct session_service *service = session->service;
-    struct meters *identity;
+    struct meters *identity = worker_identity_meters(service->worker, info->identity);
 
-    connection_info(session->connection, info);
-    record_note_tls(&session->record, info);
-    identity = worker_identity_meters(service->worker, info->identity);
     if (info->signed_on_token)
         meters_signed(identity, info->mechanism, (uint64_t)info->sign_ms * 1000);
     else if (err != NULL && is_of_token(err))
@@ -308,7 +310,24 @@ void session_handshaken(struct session *session, const struct error *err, struct
     if (info->verdict != NULL)
         meters_verdict(meters_of(service), info->verdict);
     if (err == NULL)
-        meters_handshake(meters_of(service), info->resumed, clock_monotonic_us() - session->handshake_us);
+        meters_handshake(meters_of(service), info->resumed, us);
+}
+
+void session_handshaken(struct session *session, const struct error *err, struct connection_info *info)
+{
+    connection_info(session->connection, info);
+    record_note_tls(&session->record, info);
+    count_handshake(session->service, info, err, clock_monotonic_us() - session->handshake_us);
+}
+
+void session_service_handshaken(struct session_service *service, struct connection *connection, const struct error *err,
+                                uint64_t us, struct connection_info *info)
+{
+    connection_info(connection, info);
+    tolerated_log(service->kind, service->settings->section->title, info);
+    warn_stale(service, info, NULL);
+    want_crls(service, connection);
+    count_handshake(service, info, err, us);
 }
 
 void session_handshake_ended(struct session *session)
@@ -348,7 +367,7 @@ void session_refuse(struct session *session, const struct error *err)
 {
     struct error reason = *err;
 
-    want_crls(session);
+    want_crls(session->service, session->connection);
     connection_free(session->connection, false);
     session->connection = NULL;
     session_end(session, record_result_of(&reason), reason.text);
@@ -363,6 +382,9 @@ void session_end(struct session *session, enum record_result how, const char *re
     meters_closed(meters_of(service), worker_generation(service->worker), how, reason);
     connector_cancel(session->connector);
     relay_cancel(session->relay);
+    loop_watch_free(session->near);
+    loop_watch_free(session->far);
+    loop_timer_free(session->waiting);
     connection_free(session->connection, true);
     sk_X509_pop_free(session->path, X509_free);
     if (session->fd >= 0) {

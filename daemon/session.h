@@ -40,10 +40,12 @@ struct session {
     struct connector *connector;
     struct connection *connection;
     struct relay *relay;
-    bool handshaking;            /* counted as such */
-    STACK_OF(X509) * path;       /* of the peer, while close-on-revocation watches it; owned; NULL: it does not */
-    uint64_t handshake_us;       /* when it began, CLOCK_MONOTONIC */
-    struct relay_totals counted; /* of the bytes, so far */
+    struct loop_watch *near, *far; /* while a connection that was ready waits for its first byte */
+    struct loop_timer *waiting;    /* as well */
+    bool handshaking;              /* counted as such */
+    STACK_OF(X509) * path;         /* of the peer, while close-on-revocation watches it; owned; NULL: it does not */
+    uint64_t handshake_us;         /* when it began, CLOCK_MONOTONIC */
+    struct relay_totals counted;   /* of the bytes, so far */
     struct record record;
 };
 
@@ -99,6 +101,13 @@ void session_connect_to(struct session *session, const struct address *targets, 
  * connection.h, with the session, and calls session_handshaken() first. A failure to begin ends the session.
  */
 void session_handshake(struct session *session, struct connection_config *config);
+
+/*
+ * Count how the handshake of a connection of this service, which took `us` microseconds, has ended, and have missing
+ * CRLs fetched; `info` is filled in for the caller's use. For a connection that is no session's yet.
+ */
+void session_service_handshaken(struct session_service *service, struct connection *connection, const struct error *err,
+                                uint64_t us, struct connection_info *info);
 
 /* Note on the record and in the meters how the handshake has ended; `info` is filled in for the caller's use. */
 void session_handshaken(struct session *session, const struct error *err, struct connection_info *info);

@@ -11,12 +11,10 @@
 #include "tls/verify/crl.h"
 #include "tls/verify/trust.h"
 
-#include <openssl/asn1.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 struct worker_service {
@@ -155,6 +153,16 @@ void worker_want_crls(const struct worker *worker, size_t index, const STACK_OF(
         worker->shared->want_crls(worker->shared->arg, index, path);
 }
 
+uint64_t worker_share(const struct worker *worker, uint64_t n)
+{
+    return (n + worker->shared->n_workers - 1) / worker->shared->n_workers;
+}
+
+unsigned worker_handshakes(const struct worker *worker)
+{
+    return atomic_load(&worker->shared->handshakes);
+}
+
 void worker_handshake_ended(struct worker *worker)
 {
     atomic_fetch_sub(&worker->shared->handshakes, 1);
@@ -186,6 +194,14 @@ static void end_connections(struct worker *worker, const struct identity *identi
     }
 }
 
+static void tell_change(struct worker *worker, const struct identity *identity)
+{
+    for (size_t i = 0; i < worker->n_services && worker->shared->program->identity_changed != NULL; i++) {
+        if (worker->services[i].service != NULL)
+            worker->shared->program->identity_changed(worker->services[i].service, identity);
+    }
+}
+
 /* Once for each time that an identity becomes usable, and not by every worker. */
 static void tell_tls_1_3(struct worker *worker, const struct identity *identity)
 {
@@ -201,17 +217,6 @@ static void tell_tls_1_3(struct worker *worker, const struct identity *identity)
     }
 }
 
-/* Seconds since 1970; 0 when there is no certificate. */
-static int64_t not_after(const struct identity *identity)
-{
-    X509 *certificate = identity_certificate(identity);
-    struct tm broken;
-
-    if (certificate == NULL || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &broken) != 1)
-        return 0;
-    return (int64_t)timegm(&broken);
-}
-
 static void identity_announced(void *arg, struct keyholder_client *client, const struct keyholder_identity *announced)
 {
     struct worker *worker = arg;
@@ -220,13 +225,14 @@ static void identity_announced(void *arg, struct keyholder_client *client, const
     if (identity == NULL)
         return;
     identity_update(identity, client, announced);
+    tell_change(worker, identity);
     open_listeners(worker);
     if (identity_ends_connections(identity))
         end_connections(worker, identity);
     if (worker->index == 0)
         tell_tls_1_3(worker, identity);
     meters_identity(worker_identity_meters(worker, announced->name), (int)identity_state(identity),
-                    not_after(identity));
+                    identity_not_after(identity));
 }
 
 static void link_gone(void *arg, size_t group, const struct error *reason)
@@ -240,8 +246,9 @@ static void link_gone(void *arg, size_t group, const struct error *reason)
         if (identity == NULL)
             continue;
         identity_gone(identity, worker->links[group].client, reason);
+        tell_change(worker, identity);
         meters_identity(worker_identity_meters(worker, one->identities[i].name), (int)identity_state(identity),
-                        not_after(identity));
+                        identity_not_after(identity));
         open_listeners(worker);
     }
 }
@@ -384,6 +391,14 @@ static void accepted(void *arg, int fd, const struct address_socket *peer)
     service->worker->shared->program->accepted(service->service, fd, peer);
 }
 
+static void tell_listening(const struct worker_service *service, bool open)
+{
+    const struct program *program = service->worker->shared->program;
+
+    if (program->listening != NULL && service->service != NULL)
+        program->listening(service->service, open);
+}
+
 static void open_listener(struct worker_service *service)
 {
     struct worker *worker = service->worker;
@@ -396,9 +411,12 @@ static void open_listener(struct worker_service *service)
                                      .arg = service};
     struct error err = ERROR_INIT;
 
-    if (service->listener == NULL && shared->n_fds > 0)
-        service->listener = listener_new(&config, &err);
-    if (err.category != ERROR_NONE)
+    if (service->listener != NULL || shared->n_fds == 0)
+        return;
+    service->listener = listener_new(&config, &err);
+    if (service->listener != NULL)
+        tell_listening(service, true);
+    else
         log_error("cannot accept connections", LOG_TEXT("reason", err.text));
 }
 
@@ -451,6 +469,8 @@ static void do_go(void *arg)
 static void stop_accepting(struct worker *worker)
 {
     for (size_t i = 0; i < worker->n_services; i++) {
+        if (worker->services[i].listener != NULL)
+            tell_listening(&worker->services[i], false);
         listener_free(worker->services[i].listener);
         worker->services[i].listener = NULL;
     }

@@ -101,6 +101,12 @@ unsigned worker_generation(const struct worker *worker);                        
 /* A service with crl-fetch: have the CRLs fetched that the certificates of this path name. */
 void worker_want_crls(const struct worker *worker, size_t index, const STACK_OF(X509) * path);
 
+/* This worker's part of `n` of something that a service has, rounded up. */
+uint64_t worker_share(const struct worker *worker, uint64_t n);
+
+/* Handshakes of clients' connections that are under way, in all workers together. */
+unsigned worker_handshakes(const struct worker *worker);
+
 enum worker_admission { WORKER_ADMITTED, WORKER_CONNECTIONS_LIMIT, WORKER_HANDSHAKES_LIMIT };
 
 /* Count a new connection of a service whose handshake begins. What was admitted must be ended with both calls below. */

@@ -28,8 +28,8 @@ static enum stream_status answer(struct connection *connection, int outcome, con
     }
 }
 
-/* Who uses the stream has seen the verdict: of its many texts only the path is kept. */
-static void drop_verdict(struct connection *connection)
+/* see internal.h */
+void established_drop_verdict(struct connection *connection)
 {
     struct verdict *verdict = connection->verdict;
 
@@ -52,7 +52,7 @@ static enum stream_status established_read(void *self, uint8_t *data, size_t siz
         return STREAM_FAILED;
     if (connection->state == CONNECTION_CLOSED)
         return STREAM_CLOSED;
-    drop_verdict(connection);
+    established_drop_verdict(connection);
     ERR_clear_error();
     wire_turn(&connection->wire);
     outcome = SSL_get_error(connection->ssl, SSL_read_ex(connection->ssl, data, size, &n));
@@ -90,7 +90,7 @@ static enum stream_status established_write(void *self, const uint8_t *data, siz
 
     if (connection->state == CONNECTION_FAILED)
         return STREAM_FAILED;
-    drop_verdict(connection);
+    established_drop_verdict(connection);
     ERR_clear_error();
     outcome = SSL_get_error(connection->ssl, SSL_write_ex(connection->ssl, data, size, &n));
     if (outcome == SSL_ERROR_NONE) {

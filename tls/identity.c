@@ -9,6 +9,7 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct identity {
     struct libctx *libctx;
@@ -352,6 +353,15 @@ void identity_want(const struct identity *identity)
 X509 *identity_certificate(const struct identity *identity)
 {
     return identity->leaf;
+}
+
+int64_t identity_not_after(const struct identity *identity)
+{
+    struct tm broken;
+
+    if (identity->leaf == NULL || ASN1_TIME_to_tm(X509_get0_notAfter(identity->leaf), &broken) != 1)
+        return 0;
+    return (int64_t)timegm(&broken);
 }
 
 STACK_OF(X509) * identity_chain(const struct identity *identity)

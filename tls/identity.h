@@ -60,6 +60,7 @@ void identity_want(const struct identity *identity);
 /* Leaf and rest of the chain; borrowed; NULL while unknown. */
 X509 *identity_certificate(const struct identity *identity);
 STACK_OF(X509) * identity_chain(const struct identity *identity);
+int64_t identity_not_after(const struct identity *identity); /* when the leaf expires, UNIX seconds; 0: unknown */
 EVP_PKEY *identity_key(const struct identity *identity);
 
 /* Usable schemes in order of preference. */

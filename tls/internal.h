@@ -1,8 +1,8 @@
 /*
  * What the files of this folder share about contexts and connections; not for other folders. connection.c owns the
  * state machine, choice.c the choice of the client certificate, failure.c turns libssl's failures into errors,
- * narrate.c tells the story, judge.c asks for
- * the verdict, sessions.c resumes, established.c is the stream.
+ * narrate.c tells the story, judge.c asks for the verdict, sessions.c resumes, established.c is the stream, waiting.c
+ * what comes before its first use.
  */
 #ifndef TOKENTLS_TLS_INTERNAL_H
 #define TOKENTLS_TLS_INTERNAL_H
@@ -109,7 +109,8 @@ struct connection {
     struct error failure;           /* why we gave up, or why the stream failed; ERROR_NONE so far */
     bool refused_by_peer;
     bool shutdown_sent;
-    uint64_t bytes_read; /* application bytes */
+    uint64_t bytes_read;   /* application bytes */
+    uint64_t waiting_from; /* bytes that had come from the socket when it began to wait */
     uint64_t started_us;
     uint32_t handshake_ms;
 
@@ -129,6 +130,9 @@ bool connection_await_verdict(struct connection *connection, X509 *leaf, STACK_O
 
 /* There is no verdict, as at the beginning (connection.c). */
 void connection_forget_verdict(struct connection *connection);
+
+/* Who uses the connection has seen the verdict: of its many texts only the path is kept (established.c). */
+void established_drop_verdict(struct connection *connection);
 
 /* The stream table of an established connection (established.c). */
 extern const struct stream_ops established_ops;

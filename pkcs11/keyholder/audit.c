@@ -9,7 +9,9 @@ void audit_write(const struct audit *audit)
     bool signed_now = category == ERROR_NONE;
     enum log_level level = signed_now ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
 
-    LOG_WRITE(level, "key used", LOG_TEXT("identity", audit->identity), LOG_NUMBER("tunnel", audit->tunnel),
+    LOG_WRITE(level, "key used", LOG_TEXT("identity", audit->identity),
+              LOG_NUMBER("tunnel", audit->tunnel & ~KEYHOLDER_BACKGROUND),
+              LOG_TEXT("ahead", audit->tunnel >= KEYHOLDER_BACKGROUND ? "true" : NULL),
               LOG_TEXT("scheme", mechanism_scheme_name(audit->scheme)), LOG_NUMBER("bytes", audit->length),
               LOG_TEXT("mechanism", audit->mechanism), LOG_NUMBER("sign_ms", audit->sign_ms),
               LOG_TEXT("result", signed_now                 ? "signed"

@@ -12,6 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+_Static_assert(KEYHOLDER_BACKGROUND == QUEUE_BACKGROUND, "both name the same numbers");
+
 /* What waits here because the keyholder gives no credit for it now. */
 #define QUEUE_MAX 4096
 #define QUEUE_BYTES_MAX (16 * 1024 * 1024)

@@ -63,6 +63,9 @@ void keyholder_client_flush(struct keyholder_client *client);
 /* Read and dispatch all messages there are. Calls events->gone (and then touches nothing) when the socket has ended. */
 void keyholder_client_receive(struct keyholder_client *client);
 
+/* Added to a tunnel's number: nobody waits for this signature yet, so it is made when no other is asked for. */
+#define KEYHOLDER_BACKGROUND 0x80000000U
+
 struct sign_request {
     uint32_t key;                                              /* struct keyholder_identity.key */
     uint16_t scheme;                                           /* enum signature_scheme */

@@ -26,11 +26,19 @@ static bool item_before(const struct heap_node *a, const struct heap_node *b)
     return x->deadline != y->deadline ? x->deadline < y->deadline : x->order < y->order;
 }
 
+/* A tunnel whose requests wait for all those of others. */
+static bool is_background(const struct queue_tunnel *tunnel)
+{
+    return tunnel->number >= QUEUE_BACKGROUND;
+}
+
 static bool tunnel_before(const struct heap_node *a, const struct heap_node *b)
 {
     const struct queue_tunnel *x = (const struct queue_tunnel *)a;
     const struct queue_tunnel *y = (const struct queue_tunnel *)b;
 
+    if (is_background(x) != is_background(y))
+        return is_background(y);
     return x->turn != y->turn ? x->turn < y->turn : item_before(heap_first(&x->items), heap_first(&y->items));
 }
 
@@ -137,7 +145,10 @@ struct queue_item *queue_take(struct queue *queue)
 
     if (tunnel == NULL)
         return NULL;
-    queue->turn = tunnel->turn++;
+    /* One that has stood back for long must not turn the clock back. */
+    if (tunnel->turn > queue->turn)
+        queue->turn = tunnel->turn;
+    tunnel->turn = queue->turn + 1;
     item = (struct queue_item *)heap_first(&tunnel->items);
     queue_remove(queue, item);
     return item;

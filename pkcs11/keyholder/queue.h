@@ -12,6 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * Tunnel numbers from here on are for work that nobody waits for: their requests go when no other is there.
+ */
+#define QUEUE_BACKGROUND 0x80000000U
+
 struct queue;
 struct queue_tunnel;
 

@@ -94,6 +94,17 @@ enum worker_admission worker_admit(struct worker *worker, size_t index)
     return worker->admission;
 }
 
+uint64_t worker_share(const struct worker *worker, uint64_t n)
+{
+    (void)worker;
+    return n;
+}
+
+unsigned worker_handshakes(const struct worker *worker)
+{
+    return (unsigned)worker->handshakes;
+}
+
 uint64_t worker_count_stale_crl(struct worker *worker, size_t index)
 {
     (void)worker;

@@ -52,7 +52,8 @@ static void test_status(void **state)
                            "\"services\":[{\"kind\":\"tunnel\",\"name\":\"t\",\"listen\":[\"127.0.0.1:1\"]},"
                            "{\"kind\":\"tunnel\",\"name\":\"fix\",\"listen\":[\"/s\"],\"open\":3,\"total\":120,"
                            "\"failed\":2,\"handshakes\":10,\"resumed\":8,\"handshake_p50_ms\":4.25,"
-                           "\"handshake_p99_ms\":12,\"last_failure\":\"no\\nway\",\"last_failure_at\":\"now\"}]}",
+                           "\"handshake_p99_ms\":12,\"warm\":{\"wanted\":16,\"ready\":12,\"used\":99,\"missed\":3,"
+                           "\"failed\":2,\"dropped\":40},\"last_failure\":\"no\\nway\",\"last_failure_at\":\"now\"}]}",
                control_text_status);
 
     (void)state;
@@ -66,6 +67,7 @@ static void test_status(void **state)
                               "tunnel    open     total  failed  resumed    p50 ms    p99 ms  listens on\n"
                               "t            -         -       -        -         -         -  127.0.0.1:1\n"
                               "fix          3       120       2      80%       4.2      12.0  /s\n"
+                              "  warm: 12 of 16 ready, 99 used, 3 missed, 2 failed, 40 dropped\n"
                               "  last failure now: no?way\n"
                               "\n"
                               "identity  state     signatures  failed    p50 ms    p99 ms  cert days  state since\n"

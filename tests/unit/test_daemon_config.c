@@ -373,12 +373,11 @@ static void test_options_without_effect(void **state)
 {
     static const char *const expected[] = {
         "x.conf:1: module-profile has no effect in this version",
-        "x.conf:2: warm has no effect in this version",
     };
     struct config_source source = {
         .file = "x.conf",
         .text = "identity \"a\" { uri = \"pkcs11:object=k\" module-profile = \"softhsm\" idle-logout = \"0\" }\n"
-                "tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" identity = \"a\" warm = 2 proxy = \"\"\n"
+                "tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" identity = \"a\" proxy = \"\"\n"
                 "revocation = \"off\" allow-uid = {\"root\"} }\n"
                 "",
         .expand = true};
