@@ -124,6 +124,37 @@ static void test_coming_back_gains_nothing(void **state)
     queue_free(queue);
 }
 
+/* What nobody waits for goes when no other is there, however long it has stood back; and then in turns, too. */
+static void test_background_stands_back(void **state)
+{
+    struct queue *queue = queue_new(20, NULL);
+    struct queue_item ahead[3], other, real[3];
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        add(queue, &ahead[i], QUEUE_BACKGROUND | 1, 10 + i);
+    add(queue, &other, QUEUE_BACKGROUND | 2, 5000);
+    add(queue, &real[0], 1, 9000);
+    add(queue, &real[1], 1, 9001);
+    assert_ptr_equal(queue_take(queue), &real[0]);
+    assert_ptr_equal(queue_take(queue), &real[1]);
+    assert_ptr_equal(queue_take(queue), &ahead[0]);
+    add(queue, &real[2], 7, 20000);
+    assert_ptr_equal(queue_take(queue), &real[2]);
+    assert_ptr_equal(queue_take(queue), &other);
+    assert_ptr_equal(queue_take(queue), &ahead[1]);
+    assert_ptr_equal(queue_take(queue), &ahead[2]);
+    assert_null(queue_take(queue));
+    /* the clock of turns was not turned back by those */
+    add(queue, &real[0], 1, 10);
+    add(queue, &real[1], 2, 500);
+    assert_ptr_equal(queue_take(queue), &real[0]);
+    add(queue, &real[2], 1, 5);
+    assert_ptr_equal(queue_take(queue), &real[1]);
+    assert_ptr_equal(queue_take(queue), &real[2]);
+    queue_free(queue);
+}
+
 static void test_full(void **state)
 {
     struct queue *queue = queue_new(2, NULL);
@@ -205,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_earliest_deadline_first),
         cmocka_unit_test(test_tunnels_take_turns),
         cmocka_unit_test(test_coming_back_gains_nothing),
+        cmocka_unit_test(test_background_stands_back),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_expired),
         cmocka_unit_test(test_random),
