@@ -176,8 +176,8 @@ static void print_warm(const cJSON *item, FILE *out)
 
     if (cJSON_IsObject(warm))
         (void)fprintf(out, "  warm: %.0f of %.0f ready, %.0f used, %.0f missed, %.0f failed, %.0f dropped\n",
-                      number_of(warm, "ready"), number_of(warm, "wanted"), number_of(warm, "used"),
-                      number_of(warm, "missed"), number_of(warm, "failed"), number_of(warm, "dropped"));
+                      json_number(warm, "ready"), json_number(warm, "wanted"), json_number(warm, "used"),
+                      json_number(warm, "missed"), json_number(warm, "failed"), json_number(warm, "dropped"));
 }
 
 static void print_service(const cJSON *item, int width, FILE *out)

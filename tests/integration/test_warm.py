@@ -84,7 +84,6 @@ def until_warm(t, agent, what, **wanted):
         now = warm_of(t, agent)
         if now and all(now[name] == n if name == "ready" else now[name] >= n for name, n in wanted.items()):
             return now
-        time.sleep(0.02)
     raise Failure(f"{what}: {now} instead of {wanted}\n{agent.tail()}")
 
 
