@@ -6,23 +6,21 @@
 #include <string.h>
 
 /* Bytes moved in one direction per event, so that one busy connection does not delay the others of its loop. */
-#define RELAY_TURN_BYTES (4 * RELAY_BUFFER_BYTES)
-
-/* A read of a full TLS record may have another one behind it; a shorter one has emptied its descriptor, most likely. */
-#define FULL_READ_BYTES 16384
+#define RELAY_TURN_BYTES (2 * RELAY_BUFFER_BYTES)
 
 /* Longest head: a PROXY v2 header, whose length field has 16 bits, and its fixed part. */
 #define RELAY_HEAD_MAX (65535 + 16)
 
 enum side { SIDE_A, SIDE_B };
 
+/* What a direction has just read and not yet written, for the time of one call: all relays of a thread share it. */
+static _Thread_local uint8_t passing[RELAY_BUFFER_BYTES];
+
 /* One way through the relay. `*_blocked` is the readiness that the last call asked for; 0: worth trying now. */
 struct direction {
     enum side from, to;
-    uint8_t *data;     /* owned; NULL while empty */
-    size_t capacity;   /* bytes */
-    size_t start, end; /* data[start..end) is to be written; nothing moves while a write waits to be repeated */
-    size_t repeat;     /* length of the write that must be repeated as it was; 0: none */
+    uint8_t *rest;     /* owned; bytes that `to` has not taken yet; NULL: none */
+    size_t start, end; /* rest[start..end) is to be written, and repeated as it is when a write asks for it */
     size_t head_left;  /* bytes of the head not yet written: they are not counted */
     uint64_t bytes;    /* written so far */
     unsigned read_blocked, write_blocked;
@@ -35,7 +33,8 @@ struct relay {
     struct loop_watch *watch[2];
     struct direction way[2]; /* way[SIDE_A] carries a to b */
     struct loop_timer *idle;
-    struct loop_timer *again; /* goes on with work that a turn's limit has cut off */
+    struct loop *loop;
+    struct loop_timer *again; /* for work that no descriptor announces; NULL: there is none */
     uint64_t idle_timeout_ms;
     uint64_t last_activity;
     relay_done_fn *done;
@@ -44,11 +43,11 @@ struct relay {
 
 enum progress { PROGRESS_NONE, PROGRESS_SOME, PROGRESS_FAILED_A, PROGRESS_FAILED_B };
 
-static void drop_buffer(struct direction *way)
+static void drop_rest(struct direction *way)
 {
-    free(way->data);
-    way->data = NULL;
-    way->start = way->end = way->capacity = 0;
+    free(way->rest);
+    way->rest = NULL;
+    way->start = way->end = 0;
 }
 
 static void dispose(struct relay *relay, bool reset)
@@ -56,7 +55,7 @@ static void dispose(struct relay *relay, bool reset)
     for (int i = 0; i < 2; i++) {
         loop_watch_free(relay->watch[i]);
         stream_free(&relay->stream[i], reset);
-        drop_buffer(&relay->way[i]);
+        drop_rest(&relay->way[i]);
     }
     loop_timer_free(relay->idle);
     loop_timer_free(relay->again);
@@ -88,44 +87,44 @@ static unsigned wanted(enum stream_status status)
     return status == STREAM_WANT_READ ? LOOP_READ : LOOP_WRITE;
 }
 
-static void took(struct direction *way, size_t n)
-{
-    size_t head = n < way->head_left ? n : way->head_left;
-
-    way->start += n;
-    way->head_left -= head;
-    way->bytes += n - head;
-    way->repeat = 0;
-    if (way->start == way->end)
-        way->start = way->end = 0;
-    if (way->end == 0 && way->capacity != RELAY_BUFFER_BYTES)
-        drop_buffer(way);
-}
-
-static enum progress write_some(struct relay *relay, struct direction *way)
+/* Write `size` bytes as far as that goes; *ret_n says how far. */
+static enum progress write_some(struct relay *relay, struct direction *way, const uint8_t *data, size_t size,
+                                size_t *ret_n)
 {
     struct stream *to = &relay->stream[way->to];
-    size_t size = way->repeat != 0 ? way->repeat : way->end - way->start;
-    size_t n = 0;
-    enum stream_status status;
 
-    if (way->write_blocked != 0 || size == 0)
-        return PROGRESS_NONE;
-    status = to->ops->write(to->self, way->data + way->start, size, &n);
-    switch (status) {
-    case STREAM_OK:
-        took(way, n);
-        return PROGRESS_SOME;
-    case STREAM_WANT_READ:
-    case STREAM_WANT_WRITE:
-        way->repeat = size;
-        way->write_blocked = wanted(status);
-        return PROGRESS_NONE;
-    case STREAM_CLOSED:
-    case STREAM_FAILED:
-        break;
+    *ret_n = 0;
+    while (*ret_n < size) {
+        size_t n = 0;
+        size_t head;
+        enum stream_status status = to->ops->write(to->self, data + *ret_n, size - *ret_n, &n);
+
+        if (status == STREAM_WANT_READ || status == STREAM_WANT_WRITE) {
+            way->write_blocked = wanted(status);
+            break;
+        }
+        if (status != STREAM_OK)
+            return failed(way->to);
+        head = n < way->head_left ? n : way->head_left;
+        way->head_left -= head;
+        way->bytes += n - head;
+        *ret_n += n;
     }
-    return failed(way->to);
+    return *ret_n > 0 ? PROGRESS_SOME : PROGRESS_NONE;
+}
+
+static enum progress write_rest(struct relay *relay, struct direction *way)
+{
+    enum progress progress;
+    size_t n;
+
+    if (way->rest == NULL || way->write_blocked != 0)
+        return PROGRESS_NONE;
+    progress = write_some(relay, way, way->rest + way->start, way->end - way->start, &n);
+    way->start += n;
+    if (way->start == way->end)
+        drop_rest(way);
+    return progress;
 }
 
 static enum progress pass_end(struct relay *relay, struct direction *way)
@@ -133,7 +132,7 @@ static enum progress pass_end(struct relay *relay, struct direction *way)
     struct stream *to = &relay->stream[way->to];
     enum stream_status status;
 
-    if (!way->ended || way->finished || way->end != way->start || way->write_blocked != 0)
+    if (!way->ended || way->finished || way->rest != NULL || way->write_blocked != 0)
         return PROGRESS_NONE;
     status = to->ops->shutdown_write(to->self);
     switch (status) {
@@ -151,56 +150,72 @@ static enum progress pass_end(struct relay *relay, struct direction *way)
     return failed(way->to);
 }
 
-/* False: no memory just now. The connection fails rather than that the loop spins on it. */
-static bool make_room(struct direction *way)
+/* Read as much as there is and fits, so that it is written at once; *ret_n says how much. */
+static enum progress read_some(struct relay *relay, struct direction *way, size_t *ret_n)
 {
-    if (way->data != NULL)
+    struct stream *from = &relay->stream[way->from];
+
+    *ret_n = 0;
+    while (!way->ended && way->read_blocked == 0 && *ret_n < sizeof(passing)) {
+        size_t size = sizeof(passing) - *ret_n;
+        size_t n = 0;
+
+        switch (from->ops->read(from->self, passing + *ret_n, size, &n)) {
+        case STREAM_OK:
+            *ret_n += n;
+            if (n < size && !from->ops->pending(from->self))
+                way->read_blocked = LOOP_READ; /* saves the read that would only say so; the watch is level-triggered */
+            break;
+        case STREAM_CLOSED:
+            way->ended = true;
+            return PROGRESS_SOME;
+        case STREAM_WANT_READ:
+            way->read_blocked = LOOP_READ;
+            break;
+        case STREAM_WANT_WRITE:
+            way->read_blocked = LOOP_WRITE;
+            break;
+        case STREAM_FAILED:
+            return failed(way->from);
+        }
+    }
+    return *ret_n > 0 ? PROGRESS_SOME : PROGRESS_NONE;
+}
+
+/* What is left of `passing` has to wait. Without memory the connection fails rather than that the loop spins on it. */
+static bool keep_rest(struct direction *way, size_t start, size_t end)
+{
+    if (start == end)
         return true;
-    way->data = malloc(RELAY_BUFFER_BYTES);
-    if (way->data == NULL)
+    way->rest = malloc(end - start);
+    if (way->rest == NULL)
         return false;
-    way->capacity = RELAY_BUFFER_BYTES;
+    memcpy(way->rest, passing + start, end - start);
+    way->start = 0;
+    way->end = end - start;
     return true;
 }
 
-static bool has_room(const struct direction *way)
+/* Bytes that came before a failure or an end still go on, as far as that goes at once. */
+static enum progress pass_bytes(struct relay *relay, struct direction *way)
 {
-    return way->data == NULL || way->end < way->capacity;
-}
+    enum progress reading, writing;
+    size_t size, written;
 
-static enum progress read_some(struct relay *relay, struct direction *way)
-{
-    struct stream *from = &relay->stream[way->from];
-    size_t n = 0;
-    enum stream_status status;
-
-    if (way->ended || way->read_blocked != 0 || !has_room(way))
+    if (way->rest != NULL || way->write_blocked != 0)
         return PROGRESS_NONE;
-    if (!make_room(way))
-        return failed(way->from);
-    status = from->ops->read(from->self, way->data + way->end, way->capacity - way->end, &n);
-    switch (status) {
-    case STREAM_OK:
-        way->end += n;
-        if (n < FULL_READ_BYTES && !from->ops->pending(from->self))
-            way->read_blocked = LOOP_READ; /* saves the read that would only say so; the watch is level-triggered */
-        return PROGRESS_SOME;
-    case STREAM_CLOSED:
-        way->ended = true;
-        return PROGRESS_SOME;
-    case STREAM_WANT_READ:
-    case STREAM_WANT_WRITE:
-        way->read_blocked = wanted(status);
-        return PROGRESS_NONE;
-    case STREAM_FAILED:
-        break;
-    }
-    return failed(way->from);
+    reading = read_some(relay, way, &size);
+    writing = write_some(relay, way, passing, size, &written);
+    if (reading == PROGRESS_FAILED_A || reading == PROGRESS_FAILED_B)
+        return reading;
+    if (writing == PROGRESS_FAILED_A || writing == PROGRESS_FAILED_B)
+        return writing;
+    return keep_rest(way, written, size) ? reading : failed(way->from);
 }
 
 static enum progress step(struct relay *relay, struct direction *way)
 {
-    enum progress (*const steps[])(struct relay *, struct direction *) = {write_some, pass_end, read_some};
+    enum progress (*const steps[])(struct relay *, struct direction *) = {write_rest, pass_bytes, pass_end};
     enum progress all = PROGRESS_NONE;
 
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
@@ -214,9 +229,13 @@ static enum progress step(struct relay *relay, struct direction *way)
     return all;
 }
 
-/* Move what can be moved one way, up to the turn's limit; PROGRESS_SOME: the limit cut it off. */
+/*
+ * Move what can be moved one way, up to the turn's limit. What that cuts off is reported again by the descriptor; when
+ * not, PROGRESS_SOME says so.
+ */
 static enum progress pump(struct relay *relay, struct direction *way)
 {
+    struct stream *from = &relay->stream[way->from];
     uint64_t limit = way->bytes + RELAY_TURN_BYTES;
     enum progress progress;
     bool any = false;
@@ -227,8 +246,8 @@ static enum progress pump(struct relay *relay, struct direction *way)
     } while (progress == PROGRESS_SOME && way->bytes < limit);
     if (any)
         relay->last_activity = clock_monotonic_ms();
-    if (way->start == way->end)
-        drop_buffer(way);
+    if (progress == PROGRESS_SOME && (way->rest != NULL || !from->ops->pending(from->self)))
+        return PROGRESS_NONE;
     return progress;
 }
 
@@ -239,9 +258,9 @@ static void set_interest(struct relay *relay, enum side side)
     const struct direction *in = &relay->way[side == SIDE_A ? SIDE_B : SIDE_A];
     unsigned interest = 0;
 
-    if (!out->ended && has_room(out))
-        interest |= out->read_blocked;
-    if (in->end != in->start || (in->ended && !in->finished))
+    if (!out->ended && out->rest == NULL && out->write_blocked == 0)
+        interest |= out->read_blocked == 0 ? LOOP_READ : out->read_blocked;
+    if (in->rest != NULL || (in->ended && !in->finished))
         interest |= in->write_blocked;
     loop_watch_set(relay->watch[side], interest);
 }
@@ -265,9 +284,24 @@ static void fail(struct relay *relay, enum side side, bool reading)
     finish(relay, side == SIDE_A ? RELAY_END_FAILED_A : RELAY_END_FAILED_B, &reason);
 }
 
+static void on_again(void *arg);
+
+/* Call run() in the next turn. */
+static result go_again(struct relay *relay, struct error *err)
+{
+    if (relay->again != NULL)
+        return ERROR_NONE;
+    relay->again = loop_timer_new(relay->loop, on_again, relay, err);
+    if (relay->again == NULL)
+        return ERROR_INTERNAL;
+    loop_timer_set(relay->again, 0);
+    return ERROR_NONE;
+}
+
 /* Does all work there is; may end the relay, so it is the last thing its caller does. */
 static void run(struct relay *relay)
 {
+    struct error err = ERROR_INIT;
     bool cut_off = false;
 
     for (int i = 0; i < 2; i++) {
@@ -287,8 +321,8 @@ static void run(struct relay *relay)
     }
     set_interest(relay, SIDE_A);
     set_interest(relay, SIDE_B);
-    if (cut_off)
-        loop_timer_set(relay->again, 0);
+    if (cut_off && go_again(relay, &err) != ERROR_NONE)
+        finish(relay, RELAY_END_FAILED_A, &err);
 }
 
 static void on_event(struct relay *relay, enum side side, unsigned events)
@@ -310,7 +344,11 @@ static void on_event_b(void *arg, unsigned events)
 
 static void on_again(void *arg)
 {
-    run(arg);
+    struct relay *relay = arg;
+
+    loop_timer_free(relay->again);
+    relay->again = NULL;
+    run(relay);
 }
 
 /* Activity only notes the time; the timer finds out when it fires. */
@@ -334,11 +372,10 @@ static result take_head(struct direction *way, const uint8_t *head, size_t lengt
         return ERROR_NONE;
     if (length > RELAY_HEAD_MAX)
         return error_set(err, ERROR_INTERNAL, "a head of %zu bytes is too long for the relay", length);
-    way->capacity = length > RELAY_BUFFER_BYTES ? length : RELAY_BUFFER_BYTES;
-    way->data = malloc(way->capacity);
-    if (way->data == NULL)
+    way->rest = malloc(length);
+    if (way->rest == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
-    memcpy(way->data, head, length);
+    memcpy(way->rest, head, length);
     way->end = way->head_left = length;
     return ERROR_NONE;
 }
@@ -357,17 +394,13 @@ static result start(struct relay *relay, const struct relay_config *config, stru
         if (relay->watch[i] == NULL)
             return ERROR_INTERNAL;
     }
-    relay->again = loop_timer_new(config->loop, on_again, relay, err);
-    if (relay->again == NULL)
-        return ERROR_INTERNAL;
     if (relay->idle_timeout_ms != 0) {
         relay->idle = loop_timer_new(config->loop, on_idle, relay, err);
         if (relay->idle == NULL)
             return ERROR_INTERNAL;
         loop_timer_set(relay->idle, relay->idle_timeout_ms);
     }
-    loop_timer_set(relay->again, 0); /* the first turn: a stream may hold bytes that its descriptor does not announce */
-    return ERROR_NONE;
+    return go_again(relay, err); /* the first turn: a stream may hold bytes that its descriptor does not announce */
 }
 
 struct relay *relay_start(const struct relay_config *config, struct error *err)
@@ -385,6 +418,7 @@ struct relay *relay_start(const struct relay_config *config, struct error *err)
     relay->stream[SIDE_B] = b;
     relay->way[SIDE_A] = (struct direction){.from = SIDE_A, .to = SIDE_B};
     relay->way[SIDE_B] = (struct direction){.from = SIDE_B, .to = SIDE_A};
+    relay->loop = config->loop;
     relay->idle_timeout_ms = config->idle_timeout_ms;
     relay->last_activity = clock_monotonic_ms();
     relay->done = config->done;

@@ -8,8 +8,11 @@
 #include "net/loop.h"
 #include "net/stream.h"
 
-/* Bytes buffered per direction at the most; memory is released while a direction is idle. */
-#define RELAY_BUFFER_BYTES 32768
+/*
+ * Bytes moved at once, and kept per direction at the most: what the other side does not take. A direction that has
+ * nothing to keep has no memory; until that is written, nothing more is read.
+ */
+#define RELAY_BUFFER_BYTES 65536
 
 struct relay;
 

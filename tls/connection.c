@@ -477,6 +477,7 @@ void connection_free(struct connection *connection, bool reset)
     loop_watch_free(connection->watch);
     loop_timer_free(connection->timer);
     close_socket(connection->wire.fd, reset);
+    wire_clear(&connection->wire);
     connection_forget_verdict(connection);
     sk_X509_pop_free(connection->peer_path, X509_free);
     free(connection->server_name);
@@ -485,6 +486,7 @@ void connection_free(struct connection *connection, bool reset)
 
 struct stream connection_stream(struct connection *connection)
 {
+    established_begin(connection);
     return (struct stream){.ops = &established_ops, .self = connection};
 }
 

@@ -5,6 +5,19 @@
 #include <openssl/err.h>
 #include <stdlib.h>
 
+/* Bytes of a full record, and those that one write gives to libssl at the most: so many records are sent at once. */
+#define RECORD_BYTES 16384
+#define WRITE_BYTES (4 * RECORD_BYTES)
+
+/* What libssl asks the socket for at once. It is released whenever all of it has been used. */
+#define READ_BYTES WIRE_CORK_BYTES
+
+void established_begin(const struct connection *connection)
+{
+    SSL_set_default_read_buffer_len(connection->ssl, READ_BYTES);
+    SSL_set_read_ahead(connection->ssl, 1);
+}
+
 static enum stream_status fail(struct connection *connection, const char *during)
 {
     if (connection->state != CONNECTION_FAILED) {
@@ -56,6 +69,7 @@ static enum stream_status established_read(void *self, uint8_t *data, size_t siz
     ERR_clear_error();
     wire_turn(&connection->wire);
     outcome = SSL_get_error(connection->ssl, SSL_read_ex(connection->ssl, data, size, &n));
+    connection->drained = outcome == SSL_ERROR_WANT_READ;
     if (outcome == SSL_ERROR_NONE) {
         connection->bytes_read += n;
         *ret_n = n;
@@ -82,24 +96,55 @@ static void look_for_alert(struct connection *connection)
     (void)SSL_peek_ex(connection->ssl, &byte, 1, &n);
 }
 
+/*
+ * Give libssl the bytes, as whole records; what it has taken is counted in connection->taken. Several records are
+ * collected; one alone goes the direct way.
+ */
+static int give(struct connection *connection, const uint8_t *data, size_t size)
+{
+    size_t n = 0;
+    int outcome;
+
+    ERR_clear_error();
+    if (size > RECORD_BYTES)
+        wire_cork(&connection->wire);
+    do {
+        outcome = SSL_get_error(connection->ssl,
+                                SSL_write_ex(connection->ssl, data + connection->taken, size - connection->taken, &n));
+        if (outcome == SSL_ERROR_NONE)
+            connection->taken += n;
+    } while (outcome == SSL_ERROR_NONE && connection->taken < size && connection->taken < WRITE_BYTES);
+    return outcome;
+}
+
+/* What libssl has taken counts as written when the socket has taken it too: until then the write is repeated. */
 static enum stream_status established_write(void *self, const uint8_t *data, size_t size, size_t *ret_n)
 {
     struct connection *connection = self;
-    size_t n = 0;
-    int outcome;
+    int outcome = SSL_ERROR_NONE;
 
     if (connection->state == CONNECTION_FAILED)
         return STREAM_FAILED;
     established_drop_verdict(connection);
-    ERR_clear_error();
-    outcome = SSL_get_error(connection->ssl, SSL_write_ex(connection->ssl, data, size, &n));
-    if (outcome == SSL_ERROR_NONE) {
-        *ret_n = n;
-        return STREAM_OK;
+    if (connection->taken == 0)
+        outcome = give(connection, data, size);
+    switch (wire_uncork(&connection->wire)) {
+    case WIRE_SENT:
+        break;
+    case WIRE_WAITS:
+        return STREAM_WANT_WRITE;
+    case WIRE_FAILED:
+        outcome = SSL_ERROR_SYSCALL;
+        break;
     }
     if (outcome == SSL_ERROR_SYSCALL && connection->alert_received < 0)
         look_for_alert(connection);
-    return answer(connection, outcome, "writing");
+    if (connection->taken == 0 ||
+        (outcome != SSL_ERROR_NONE && outcome != SSL_ERROR_WANT_READ && outcome != SSL_ERROR_WANT_WRITE))
+        return answer(connection, outcome, "writing");
+    *ret_n = connection->taken;
+    connection->taken = 0;
+    return STREAM_OK;
 }
 
 static enum stream_status established_shutdown_write(void *self)
@@ -124,7 +169,8 @@ static bool established_pending(void *self)
 {
     const struct connection *connection = self;
 
-    return SSL_pending(connection->ssl) > 0;
+    /* The second: records that were read ahead. A part of one is there for good until the socket brings the rest. */
+    return SSL_pending(connection->ssl) > 0 || (!connection->drained && SSL_has_pending(connection->ssl) == 1);
 }
 
 static int established_fd(void *self)

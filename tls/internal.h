@@ -111,6 +111,8 @@ struct connection {
     bool shutdown_sent;
     uint64_t bytes_read;   /* application bytes */
     uint64_t waiting_from; /* bytes that had come from the socket when it began to wait */
+    bool drained;          /* the last read found no whole record */
+    size_t taken;          /* bytes of a write that is to be repeated: libssl has them, the socket has not */
     uint64_t started_us;
     uint32_t handshake_ms;
 
@@ -133,6 +135,9 @@ void connection_forget_verdict(struct connection *connection);
 
 /* Who uses the connection has seen the verdict: of its many texts only the path is kept (established.c). */
 void established_drop_verdict(struct connection *connection);
+
+/* The connection becomes a stream: set libssl up for carrying many bytes (established.c). */
+void established_begin(const struct connection *connection);
 
 /* The stream table of an established connection (established.c). */
 extern const struct stream_ops established_ops;
