@@ -177,6 +177,123 @@ static void much_data_and_back_pressure(void **state)
     free(in);
 }
 
+/* A direction under test: pseudo-random bytes in pieces of pseudo-random sizes, checked where they come out. */
+struct flow {
+    struct stream *from, *to;
+    size_t written, got, put_off; /* put_off: size of the write that is to be repeated; 0: none */
+    uint32_t random;
+    bool waited;
+};
+
+enum { FLOW_BYTES = 4 * 1024 * 1024, PIECE_MAX = 90000 };
+
+static uint8_t flow_byte(size_t at)
+{
+    return (uint8_t)((at * 2654435761U) >> 13);
+}
+
+static size_t flow_size(struct flow *flow, size_t limit)
+{
+    flow->random = flow->random * 1664525U + 1013904223U;
+    return 1 + (flow->random >> 8) % (limit < PIECE_MAX ? limit : PIECE_MAX);
+}
+
+static void flow_write(struct flow *flow, uint8_t *piece)
+{
+    enum stream_status status = STREAM_OK;
+    size_t n;
+
+    while (flow->written < FLOW_BYTES && status == STREAM_OK) {
+        size_t size = flow->put_off > 0 ? flow->put_off : flow_size(flow, FLOW_BYTES - flow->written);
+
+        for (size_t i = 0; i < size; i++)
+            piece[i] = flow_byte(flow->written + i);
+        status = flow->from->ops->write(flow->from->self, piece, size, &n);
+        memset(piece, 0, size); /* whoever puts a write off has not kept the pointer */
+        if (status == STREAM_OK)
+            flow->written += n;
+        flow->put_off = status == STREAM_OK ? 0 : size;
+    }
+    flow->waited = flow->waited || status == STREAM_WANT_WRITE;
+    assert_true(status == STREAM_OK || status == STREAM_WANT_WRITE);
+}
+
+static void flow_read(struct flow *flow, uint8_t *piece)
+{
+    enum stream_status status;
+    size_t n;
+
+    while ((status = flow->to->ops->read(flow->to->self, piece, flow_size(flow, PIECE_MAX), &n)) == STREAM_OK) {
+        for (size_t i = 0; i < n; i++)
+            if (piece[i] != flow_byte(flow->got + i))
+                fail_msg("wrong byte at %zu", flow->got + i);
+        flow->got += n;
+    }
+    assert_true(status == STREAM_WANT_READ || (status == STREAM_CLOSED && flow->got == FLOW_BYTES));
+    assert_false(flow->to->ops->pending(flow->to->self));
+}
+
+/* Records that are collected, put off, read ahead and cut anywhere arrive whole and in order, both ways at once. */
+static void pieces_of_any_size_both_ways(void **state)
+{
+    struct world *w = *state;
+    uint8_t *piece = malloc(PIECE_MAX);
+
+    assert_non_null(piece);
+    for (size_t i = 0; i < 2; i++) {
+        struct pair p;
+        struct flow flows[2];
+        bool ended[2] = {false, false};
+
+        start_mutual(w, &p, versions[i]);
+        flows[0] = (struct flow){.from = &p.client_stream, .to = &p.server_stream, .random = 1};
+        flows[1] = (struct flow){.from = &p.server_stream, .to = &p.client_stream, .random = 2};
+        while (flows[0].got < FLOW_BYTES || flows[1].got < FLOW_BYTES) {
+            for (int j = 0; j < 2; j++) {
+                flow_write(&flows[j], piece);
+                if (flows[j].written == FLOW_BYTES && !ended[j])
+                    ended[j] = flows[j].from->ops->shutdown_write(flows[j].from->self) == STREAM_OK;
+            }
+            flow_read(&flows[0], piece);
+            flow_read(&flows[1], piece);
+        }
+        assert_true(flows[0].waited && flows[1].waited);
+        for (int j = 0; j < 2; j++) {
+            size_t n;
+
+            assert_int_equal(flows[j].from->ops->shutdown_write(flows[j].from->self), STREAM_OK);
+            assert_int_equal(flows[j].to->ops->read(flows[j].to->self, piece, 1, &n), STREAM_CLOSED);
+        }
+        free_pair(&p);
+    }
+    free(piece);
+}
+
+/* The last records and the connection's end behind them are one read of the socket: the records come first. */
+static void what_was_read_ahead_comes_before_the_end(void **state)
+{
+    struct world *w = *state;
+
+    for (size_t i = 0; i < 2; i++) {
+        struct pair p;
+        char text[64] = "";
+        size_t n = 0;
+
+        start_mutual(w, &p, versions[i]);
+        write_all(w, &p.server_stream, "one ");
+        write_all(w, &p.server_stream, "two ");
+        write_all(w, &p.server_stream, "three");
+        assert_int_equal(shutdown(p.server_stream.ops->fd(p.server_stream.self), SHUT_WR), 0);
+        assert_int_equal(p.client_stream.ops->read(p.client_stream.self, (uint8_t *)text, 63, &n), STREAM_OK);
+        assert_int_equal(n, 4);
+        assert_true(p.client_stream.ops->pending(p.client_stream.self)); /* the descriptor does not tell of them */
+        assert_int_equal(read_until(w, &p.client_stream, text, sizeof(text)), STREAM_FAILED);
+        assert_string_equal(text, "two three");
+        assert_non_null(strstr(p.client_stream.ops->error(p.client_stream.self)->text, "truncated"));
+        free_pair(&p);
+    }
+}
+
 static void alpn(void **state)
 {
     static const char *const h2[] = {"h2", "http/1.1", NULL};
@@ -229,6 +346,8 @@ int main(void)
         TEST(garbage_after_the_handshake),
         TEST(a_refusal_met_while_writing),
         TEST(much_data_and_back_pressure),
+        TEST(pieces_of_any_size_both_ways),
+        TEST(what_was_read_ahead_comes_before_the_end),
         TEST(alpn),
     };
 
