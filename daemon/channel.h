@@ -26,6 +26,7 @@ enum channel_kind {
     CHANNEL_PREPARE,    /* everything above was sent: load, confine, answer READY or FAILED */
     CHANNEL_LINK,       /* a: group, b: worker; fd: to the keyholder */
     CHANNEL_GO,         /* accept connections */
+    CHANNEL_LEAVING,    /* CHANNEL_DRAIN will follow, and nobody then: say so to who asks, and go on */
     CHANNEL_DRAIN,    /* a: milliseconds that established connections have left; then exit. b: 1 when nobody follows */
     CHANNEL_CRL_FILE, /* a: number of the service; text: path; fd: a CRL file that has changed */
     CHANNEL_TICKET_KEYS, /* a: number of the service; text: path; fd: its file of ticket keys; again when it changes */

@@ -384,6 +384,11 @@ void generation_go(struct generation *generation)
     tell(generation, &(struct channel_message){.kind = CHANNEL_GO});
 }
 
+void generation_leave(struct generation *generation)
+{
+    tell(generation, &(struct channel_message){.kind = CHANNEL_LEAVING});
+}
+
 static void drain_it(struct generation *generation, uint64_t ms, bool last)
 {
     tell(generation, &(struct channel_message){.kind = CHANNEL_DRAIN, .a = ms, .b = last});

@@ -58,6 +58,7 @@ void generation_go(struct generation *generation);
 void generation_drain(struct generation *generation, uint64_t ms);
 void generation_crl_file(struct generation *generation, size_t service, const char *path, int fd);
 void generation_ticket_keys(struct generation *generation, size_t service, const char *path, int fd);
+void generation_leave(struct generation *generation); /* generation_stop() will follow: tell who asks; go on */
 void generation_stop(struct generation *generation, uint64_t ms); /* generation_drain(), and nobody follows */
 
 /* After SIGCHLD; may call `ended`. */

@@ -23,7 +23,7 @@ struct verdict; /* tls/verify/verdict.h */
 #define METERS_REASON_MAX 256
 #define METERS_MECHANISMS_MAX 8
 #define METERS_CHECKS_MAX 32
-#define METERS_RESULTS (RECORD_REMOVED + 1)
+#define METERS_RESULTS (RECORD_CHECK + 1)
 
 /* New, all zero; NULL with *err set on failure. */
 MUST_USE struct meters *meters_new(struct error *err);

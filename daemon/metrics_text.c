@@ -16,9 +16,9 @@ static const uint64_t bounds[] = {1000,   2000,    5000,    10000,   20000,    5
                                   500000, 1000000, 2000000, 5000000, 10000000, 20000000, 60000000};
 
 static const char *const result_names[METERS_RESULTS] = {
-    [RECORD_CLOSED] = "closed", [RECORD_IDLE] = "idle",       [RECORD_LOST] = "lost",
-    [RECORD_FAILED] = "failed", [RECORD_REFUSED] = "refused", [RECORD_LIMIT] = "limit",
-    [RECORD_ENDED] = "ended",   [RECORD_REVOKED] = "revoked", [RECORD_REMOVED] = "removed"};
+    [RECORD_CLOSED] = "closed",   [RECORD_IDLE] = "idle",   [RECORD_LOST] = "lost",   [RECORD_FAILED] = "failed",
+    [RECORD_REFUSED] = "refused", [RECORD_LIMIT] = "limit", [RECORD_ENDED] = "ended", [RECORD_REVOKED] = "revoked",
+    [RECORD_REMOVED] = "removed", [RECORD_CHECK] = "check"};
 
 struct page {
     struct buffer *out;

@@ -484,6 +484,9 @@ static result obey(struct network *network, struct channel_message *message, str
         return take_link(network, message, err);
     case CHANNEL_GO:
         return go(network, err);
+    case CHANNEL_LEAVING:
+        metrics_drain(network->metrics, true);
+        return ERROR_NONE;
     case CHANNEL_DRAIN:
         return drain(network, message->a, message->b == 1, err);
     case CHANNEL_CRL_SAVED:
@@ -543,16 +546,13 @@ static void release(struct network *network)
         (void)close(network->page_sockets.fds[i]);
     loop_timer_free(network->drain);
     loop_watch_free(network->control);
-    for (size_t i = 0;
-         network->settings != NULL && network->shared.services != NULL && i < network->settings->n_services; i++) {
+    for (size_t i = 0; network->shared.services != NULL && i < network->settings->n_services; i++) {
         meters_free(network->shared.services[i].meters);
         ticket_keys_free(network->shared.services[i].ticket_keys);
         for (size_t k = 0; k < network->shared.services[i].n_fds; k++)
             (void)close(network->shared.services[i].fds[k]);
     }
-    for (size_t i = 0;
-         network->settings != NULL && network->shared.identity_meters != NULL && i < network->settings->n_identities;
-         i++)
+    for (size_t i = 0; network->shared.identity_meters != NULL && i < network->settings->n_identities; i++)
         meters_free(network->shared.identity_meters[i]);
     free(network->shared.identity_meters);
     free(network->shared.services);

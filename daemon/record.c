@@ -12,9 +12,9 @@
 #include <string.h>
 
 static const char *const result_names[] = {
-    [RECORD_CLOSED] = "closed", [RECORD_IDLE] = "idle",       [RECORD_LOST] = "lost",
-    [RECORD_FAILED] = "failed", [RECORD_REFUSED] = "refused", [RECORD_LIMIT] = "limit",
-    [RECORD_ENDED] = "ended",   [RECORD_REVOKED] = "revoked", [RECORD_REMOVED] = "removed"};
+    [RECORD_CLOSED] = "closed",   [RECORD_IDLE] = "idle",   [RECORD_LOST] = "lost",   [RECORD_FAILED] = "failed",
+    [RECORD_REFUSED] = "refused", [RECORD_LIMIT] = "limit", [RECORD_ENDED] = "ended", [RECORD_REVOKED] = "revoked",
+    [RECORD_REMOVED] = "removed", [RECORD_CHECK] = "check"};
 
 static const char *const warm_words[] = {
     [RECORD_WARM_NONE] = NULL, [RECORD_WARM_MISSED] = "no", [RECORD_WARM_USED] = "yes"};
@@ -25,6 +25,12 @@ void record_begin(struct record *record, const char *kind, const char *service, 
     record->started_us = clock_monotonic_us();
     if (peer != NULL)
         (void)address_socket_text(peer, record->peer, sizeof(record->peer));
+}
+
+void record_pass_on(struct record *record, const struct address_socket *peer)
+{
+    memcpy(record->via, record->peer, sizeof(record->via));
+    (void)address_socket_text(peer, record->peer, sizeof(record->peer));
 }
 
 static void copy(char *out, size_t size, const char *text)
@@ -101,11 +107,18 @@ void record_forget_tls(struct record *record)
         .key = (k), .kind = (given) ? LOG_FIELD_NUMBER : LOG_FIELD_TEXT, .number = (int64_t)(v)                        \
     }
 
+/* Load balancers look every second or so. */
+static enum log_level level_of(enum record_result end)
+{
+    if (end == RECORD_CHECK)
+        return LOG_LEVEL_DEBUG;
+    return end == RECORD_CLOSED || end == RECORD_IDLE || end == RECORD_ENDED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+}
+
 void record_write(const struct record *record, enum record_result end, const char *reason)
 {
     bool tls = record->has_tls;
-    enum log_level level =
-        end == RECORD_CLOSED || end == RECORD_IDLE || end == RECORD_ENDED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+    enum log_level level = level_of(end);
 
     if (!log_enabled(level))
         return;
@@ -113,6 +126,7 @@ void record_write(const struct record *record, enum record_result end, const cha
               (const struct log_field[]){
                   LOG_TEXT(record->kind, record->service),
                   LOG_TEXT("peer", or_nothing(record->peer)),
+                  LOG_TEXT("via", or_nothing(record->via)),
                   NUMBER_IF(record->uid >= 0, "uid", record->uid),
                   NUMBER_IF(record->pid > 0, "pid", record->pid),
                   LOG_TEXT("far", or_nothing(record->far)),

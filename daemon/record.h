@@ -17,7 +17,8 @@ enum record_result {
     RECORD_LIMIT,   /* not taken: a limit */
     RECORD_ENDED,   /* by us: drained */
     RECORD_REVOKED, /* by us: a certificate of the peer's chain was revoked meanwhile */
-    RECORD_REMOVED  /* by us: the token was removed, and on-removal is close */
+    RECORD_REMOVED, /* by us: the token was removed, and on-removal is close */
+    RECORD_CHECK    /* never established: somebody has looked whether we are there (a load balancer) */
 };
 
 /* What a tunnel that keeps connections ready (`warm`) had for this one. */
@@ -27,6 +28,7 @@ struct record {
     const char *kind;            /* "tunnel" or "gateway": the key of `service` */
     const char *service;         /* its name */
     char peer[ADDRESS_TEXT_MAX]; /* of the accepted connection */
+    char via[ADDRESS_TEXT_MAX];  /* the load balancer that has told of the peer; "": it came by itself */
     char far[ADDRESS_TEXT_MAX];  /* upstream or backend; "" while none was reached */
     int64_t uid, pid;            /* of a local caller; -1: unknown */
     enum record_warm warm;
@@ -43,6 +45,9 @@ struct record {
 
 /* Begin: now, from this peer. `kind` and `service` must outlive the record. */
 void record_begin(struct record *record, const char *kind, const char *service, const struct address_socket *peer);
+
+/* The connection is another one's, which a load balancer has told of: that is the peer from here on. */
+void record_pass_on(struct record *record, const struct address_socket *peer);
 
 /* Copy what the handshake showed. */
 void record_note_tls(struct record *record, const struct connection_info *info);

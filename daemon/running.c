@@ -138,6 +138,22 @@ void running_free(struct running *running, struct sockets *sockets, struct meter
     free(running);
 }
 
+uint64_t running_leave(const struct running *running)
+{
+    uint64_t delay = running->plan->settings->global->drain_delay_ms;
+
+    if (delay == 0 || !is_ready(running))
+        return 0;
+    generation_leave(running->generation);
+    return delay;
+}
+
+void running_reap(const struct running *running)
+{
+    if (running != NULL && running->generation != NULL)
+        generation_reap(running->generation);
+}
+
 void running_want_keepers(const struct running *running, struct keepers *keepers)
 {
     for (size_t i = 0; running != NULL && i < running->plan->groups.n; i++)

@@ -52,6 +52,15 @@ void running_release_sockets(struct running *running, struct sockets *sockets);
  */
 void running_free(struct running *running, struct sockets *sockets, struct meters_store *meters);
 
+/*
+ * It is going to stop: have that told to load balancers that ask. Returns the milliseconds its configuration gives them
+ * to see it, while it accepts as before; 0: none, nothing was told.
+ */
+uint64_t running_leave(const struct running *running);
+
+/* generation_reap(), if there is a network process. NULL is allowed. */
+void running_reap(const struct running *running);
+
 /* Mark its keyholders as wanted before keepers_sweep(). NULL is allowed. */
 void running_want_keepers(const struct running *running, struct keepers *keepers);
 

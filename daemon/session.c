@@ -277,6 +277,27 @@ void session_connect_to(struct session *session, const struct address *targets, 
         session_end(session, RECORD_FAILED, err.text);
 }
 
+void session_await_proxy(struct session *session, proxy_wait_done_fn *done)
+{
+    const struct session_service *service = session->service;
+    const struct proxy_wait_config config = {.loop = worker_loop(service->worker),
+                                             .fd = session->fd,
+                                             .timeout_ms = service->settings->handshake_timeout_ms,
+                                             .done = done,
+                                             .arg = session};
+    struct error err = ERROR_INIT;
+
+    session->proxy = proxy_wait_start(&config, &err);
+    if (session->proxy == NULL)
+        session_end(session, record_result_of(&err), err.text);
+}
+
+void session_proxy_ended(struct session *session)
+{
+    proxy_wait_free(session->proxy);
+    session->proxy = NULL;
+}
+
 void session_handshake(struct session *session, struct connection_config *config)
 {
     const struct session_service *service = session->service;
@@ -370,7 +391,7 @@ void session_refuse(struct session *session, const struct error *err)
     want_crls(session->service, session->connection);
     connection_free(session->connection, false);
     session->connection = NULL;
-    session_end(session, record_result_of(&reason), reason.text);
+    session_end(session, session->check ? RECORD_CHECK : record_result_of(&reason), reason.text);
 }
 
 void session_end(struct session *session, enum record_result how, const char *reason)
@@ -380,6 +401,7 @@ void session_end(struct session *session, enum record_result how, const char *re
     count_bytes(session);
     record_write(&session->record, how, reason);
     meters_closed(meters_of(service), worker_generation(service->worker), how, reason);
+    session_proxy_ended(session);
     connector_cancel(session->connector);
     relay_cancel(session->relay);
     loop_watch_free(session->near);

@@ -9,6 +9,7 @@
 #include "daemon/record.h"
 #include "daemon/worker.h"
 #include "net/connector.h"
+#include "net/proxy_wait.h"
 #include "net/relay.h"
 #include "tls/connection.h"
 #include "tls/context.h"
@@ -36,13 +37,15 @@ struct session_service {
 struct session {
     struct session *next, *previous;
     struct session_service *service;
-    int fd; /* an accepted plaintext connection until something takes it over; -1: none */
+    int fd;                   /* an accepted plaintext connection until something takes it over; -1: none */
+    struct proxy_wait *proxy; /* for the PROXY header of a load balancer; owned; NULL: none */
     struct connector *connector;
     struct connection *connection;
     struct relay *relay;
     struct loop_watch *near, *far; /* while a connection that was ready waits for its first byte */
     struct loop_timer *waiting;    /* as well */
     bool handshaking;              /* counted as such */
+    bool check;                    /* a failed handshake is nobody's failure: somebody looks whether we are there */
     STACK_OF(X509) * path;         /* of the peer, while close-on-revocation watches it; owned; NULL: it does not */
     uint64_t handshake_us;         /* when it began, CLOCK_MONOTONIC */
     struct relay_totals counted;   /* of the bytes, so far */
@@ -97,6 +100,15 @@ void session_connect(struct session *session, connector_done_fn *done);
 void session_connect_to(struct session *session, const struct address *targets, size_t n, connector_done_fn *done);
 
 /*
+ * Wait for the PROXY header on session->fd, for handshake-timeout at the most; `done` as in net/proxy_wait.h, with the
+ * session. A failure to begin ends the session.
+ */
+void session_await_proxy(struct session *session, proxy_wait_done_fn *done);
+
+/* The wait is over: session->fd is to be taken over by the handshake. More than once is allowed. */
+void session_proxy_ended(struct session *session);
+
+/*
  * Start the TLS handshake of `config`, in which fd (taken over), server_name and done are set. `done` is called as in
  * connection.h, with the session, and calls session_handshaken() first. A failure to begin ends the session.
  */
@@ -121,7 +133,8 @@ void session_handshake_ended(struct session *session);
  */
 void session_relay(struct session *session, struct relay_config *config);
 
-/* End after a failed handshake: closes in order, since a reset might overtake our alert. */
+/* End after a failed handshake ("check", if that is what it was): closes in order, since a reset might overtake our
+ * alert. */
 void session_refuse(struct session *session, const struct error *err);
 
 /* Reset what is still open, write the line and free. `reason` may be NULL and may lie in the session. */

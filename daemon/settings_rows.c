@@ -173,6 +173,14 @@ const struct config_option settings_global_options[] = {
      .type = CONFIG_TEXT,
      .offset = offsetof(struct settings_global, keyholder_user),
      .help = "Started as root: the user keyholders become. It must be able to read PIN files and to use the token."},
+    {.name = "drain-delay",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct settings_global, drain_delay_ms),
+     .fallback = "0",
+     .max = 3600000,
+     .help =
+         "On SIGTERM, how long connections are still accepted while /health says 503, so that load balancers see it "
+         "first."},
     {.name = "drain-timeout",
      .type = CONFIG_DURATION,
      .offset = offsetof(struct settings_global, drain_timeout_ms),

@@ -20,7 +20,7 @@ struct supervisor {
     const struct program *program;
     const char *file;
     struct loop *loop;
-    struct loop_timer *restart, *reload, *stop_limit;
+    struct loop_timer *restart, *reload, *stop_delay, *stop_limit;
     struct sockets sockets;
     struct meters_store meters;
     struct pins pins;
@@ -436,10 +436,29 @@ static void drain_all(struct supervisor *supervisor, uint64_t ms)
     loop_timer_set(supervisor->stop_limit, ms + STOP_GRACE_MS);
 }
 
+static void drain_and_end(struct supervisor *supervisor, int status, uint64_t ms)
+{
+    loop_timer_clear(supervisor->stop_delay);
+    if (supervisor->current == NULL || supervisor->current->generation == NULL ||
+        !generation_is_ready(supervisor->current->generation)) {
+        finish(supervisor, status);
+        return;
+    }
+    drain_all(supervisor, ms);
+    sockets_free(&supervisor->sockets); /* from here on connections are refused, not left waiting */
+}
+
+static void delay_over(void *arg)
+{
+    struct supervisor *supervisor = arg;
+
+    drain_and_end(supervisor, supervisor->status, supervisor->current->plan->settings->global->drain_timeout_ms);
+}
+
 /* Drain, then end; a second call cuts connections off. */
 static void stop(struct supervisor *supervisor, int status)
 {
-    uint64_t ms = 0;
+    uint64_t ms = 0, delay;
 
     if (!supervisor->stopping) {
         supervisor->stopping = true;
@@ -453,14 +472,13 @@ static void stop(struct supervisor *supervisor, int status)
         if (supervisor->announced)
             ms = supervisor->current->plan->settings->global->drain_timeout_ms;
         log_notice("stopping", LOG_NUMBER("drain_ms", ms));
+        delay = supervisor->announced ? running_leave(supervisor->current) : 0;
+        if (delay > 0) {
+            loop_timer_set(supervisor->stop_delay, delay);
+            return;
+        }
     }
-    if (supervisor->current == NULL || supervisor->current->generation == NULL ||
-        !generation_is_ready(supervisor->current->generation)) {
-        finish(supervisor, status);
-        return;
-    }
-    drain_all(supervisor, ms);
-    sockets_free(&supervisor->sockets); /* from here on connections are refused, not left waiting */
+    drain_and_end(supervisor, status, ms);
 }
 
 static void reap(struct supervisor *supervisor)
@@ -472,10 +490,8 @@ static void reap(struct supervisor *supervisor)
         next = one->next;
         generation_reap(one->generation);
     }
-    if (supervisor->next != NULL && supervisor->next->generation != NULL)
-        generation_reap(supervisor->next->generation);
-    if (supervisor->current != NULL && supervisor->current->generation != NULL)
-        generation_reap(supervisor->current->generation);
+    running_reap(supervisor->next);
+    running_reap(supervisor->current);
 }
 
 static void signalled(void *arg, int number)
@@ -501,8 +517,10 @@ static result start_all(struct supervisor *supervisor, struct blueprint *plan, s
         goto err0;
     supervisor->restart = loop_timer_new(supervisor->loop, restart, supervisor, err);
     supervisor->reload = loop_timer_new(supervisor->loop, reload, supervisor, err);
+    supervisor->stop_delay = loop_timer_new(supervisor->loop, delay_over, supervisor, err);
     supervisor->stop_limit = loop_timer_new(supervisor->loop, stop_now, supervisor, err);
-    if (supervisor->restart == NULL || supervisor->reload == NULL || supervisor->stop_limit == NULL)
+    if (supervisor->restart == NULL || supervisor->reload == NULL || supervisor->stop_delay == NULL ||
+        supervisor->stop_limit == NULL)
         goto err0;
     if (confinement_forbid_dumps(err) != ERROR_NONE ||
         signals_catch(supervisor->loop, signalled, supervisor, err) != ERROR_NONE)
@@ -540,6 +558,7 @@ static void release(struct supervisor *supervisor)
     pins_free(&supervisor->pins);
     loop_timer_free(supervisor->restart);
     loop_timer_free(supervisor->reload);
+    loop_timer_free(supervisor->stop_delay);
     loop_timer_free(supervisor->stop_limit);
     signals_release();
     loop_free(supervisor->loop);

@@ -2,6 +2,7 @@
 
 #include "daemon/session.h"
 #include "gateway/access.h"
+#include "gateway/balancer.h"
 #include "gateway/gateway_config.h"
 #include "gateway/http_identity.h"
 #include "gateway/http_stream.h"
@@ -15,6 +16,7 @@ struct service {
     struct session_service common; /* first: its sessions point to it */
     const struct gateway_config_gateway *settings;
     struct access *access;
+    struct balancer *balancer; /* NULL: clients come by themselves */
     struct responders *responders;
 };
 
@@ -67,6 +69,8 @@ result forward_open(struct worker *worker, size_t index, struct service **ret, s
     service->settings = (const struct gateway_config_gateway *)service->common.settings;
     if (r == ERROR_NONE)
         r = access_new(service->settings, service->common.targets, &service->access, err);
+    if (r == ERROR_NONE)
+        r = balancer_new(service->settings, &service->balancer, err);
     if (r == ERROR_NONE)
         r = responders_new(worker, service->settings, &service->responders, err);
     if (r == ERROR_NONE)
@@ -172,6 +176,7 @@ static void handshaken(void *arg, const struct error *err)
     struct error problem = ERROR_INIT;
 
     session_handshaken(session, err, &info);
+    session->check = session->check || info.hung_up;
     if (err != NULL) {
         session_refuse(session, err);
     } else if (access_route(service_of(session)->access, &info, &client->route, &problem) != ERROR_NONE) {
@@ -182,18 +187,56 @@ static void handshaken(void *arg, const struct error *err)
     }
 }
 
+static void begin(struct session *session)
+{
+    struct connection_config config = {.fd = session->fd, .done = handshaken};
+
+    session->fd = -1;
+    session_handshake(session, &config);
+}
+
+/* The load balancer has said who calls, or not. */
+static void announced(void *arg, const struct proxy_preface *preface, const struct error *err)
+{
+    struct session *session = arg;
+    struct client *client = arg;
+    bool silent = proxy_wait_is_silent(session->proxy);
+
+    session_proxy_ended(session);
+    if (err != NULL) {
+        session_end(session,
+                    silent && err->category == ERROR_CLOSED ? RECORD_CHECK
+                    : err->category == ERROR_PROTOCOL       ? RECORD_REFUSED
+                                                            : RECORD_FAILED,
+                    err->text);
+        return;
+    }
+    session->check = preface->local;
+    if (preface->passed_on) {
+        record_pass_on(&session->record, &preface->source);
+        client->peer = preface->source;
+        client->local = preface->destination;
+    }
+    begin(session);
+}
+
 void forward_accepted(struct service *service, int fd, const struct address_socket *peer)
 {
     struct session *session = session_accept(&service->common, sizeof(struct client), fd, peer);
     struct client *client = (struct client *)session;
-    struct connection_config config = {.fd = fd, .done = handshaken};
 
     if (session == NULL)
         return;
+    session->fd = fd;
     client->peer = *peer;
     if (address_of_socket(fd, &client->local, NULL) != ERROR_NONE)
         client->local = (struct address_socket){.length = 0};
-    session_handshake(session, &config);
+    if (service->balancer == NULL)
+        begin(session);
+    else if (balancer_is_at(service->balancer, peer))
+        session_await_proxy(session, announced);
+    else
+        session_end(session, RECORD_REFUSED, "accept-proxy-from does not name this address");
 }
 
 void forward_use_crls(struct service *service, struct crl_snapshot *crls)
@@ -214,6 +257,7 @@ void forward_close(struct service *service)
         responders_serve(service->responders, NULL);
     session_service_close(&service->common);
     responders_free(service->responders);
+    balancer_free(service->balancer);
     access_free(service->access);
     free(service);
 }

@@ -1,6 +1,7 @@
 #include "gateway/gateway_config.h"
 
 #include "base/text.h"
+#include "gateway/balancer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -160,6 +161,18 @@ static const struct config_option gateway_options[] = {
      .offset = offsetof(struct gateway_config_gateway, xfcc),
      .fallback = "false",
      .help = "With forward = \"http\": add X-Forwarded-Client-Cert in Envoy's form, too."},
+    {.name = "accept-proxy",
+     .type = CONFIG_BOOL,
+     .offset = offsetof(struct gateway_config_gateway, accept_proxy),
+     .fallback = "false",
+     .help =
+         "Connections come from a load balancer and begin with a PROXY protocol header, version 1 or 2, which names "
+         "the client. One without it is closed."},
+    {.name = "accept-proxy-from",
+     .type = CONFIG_LIST,
+     .offset = offsetof(struct gateway_config_gateway, accept_proxy_from),
+     .help = "Addresses and networks of the load balancers, such as \"10.0.0.0/8\": connections from elsewhere are "
+             "refused. Needed with accept-proxy, unless listen is a UNIX socket."},
     {.name = "session-tickets",
      .type = CONFIG_BOOL,
      .offset = offsetof(struct gateway_config_gateway, service.resumption),
@@ -371,6 +384,7 @@ void gateway_config_check(const struct config *config, struct config_errors *err
         check_ocsp(gateway, errors);
         check_staple(gateway, errors);
         check_ticket_keys(gateway, errors);
+        balancer_check(gateway, errors);
         settings_check_fetches(&gateway->service, errors);
         if (gateway->client_auth != CONTEXT_CLIENT_AUTH_NONE)
             settings_decide_revocation(ret, &gateway->service);

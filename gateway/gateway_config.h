@@ -35,6 +35,8 @@ struct gateway_config_gateway {
     char *staple_file;
     int forward; /* enum gateway_config_forward */
     bool forward_certificate, xfcc;
+    bool accept_proxy;
+    struct config_list accept_proxy_from; /* addresses and networks */
 
     /* Not options: */
     enum context_client_auth client_auth;

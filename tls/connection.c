@@ -528,6 +528,8 @@ void connection_info(const struct connection *connection, struct connection_info
         .alpn = alpn_name(connection),
         .server_name = shown_server_name(connection),
         .resumed = SSL_session_reused(connection->ssl) == 1,
+        .hung_up = BIO_number_read(SSL_get_rbio(connection->ssl)) == 0 &&
+                   (connection->wire.ended || connection->wire.failure == ECONNRESET),
         .certificate_requested = connection->certificate_requested,
         .signed_on_token = signer->has_signed,
         .identity = connection->identity == NULL ? "" : identity_name(connection->identity),

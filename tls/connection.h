@@ -63,6 +63,7 @@ struct connection_info {
     const char *alpn;        /* "" when none */
     const char *server_name; /* SNI seen or sent; "" when none */
     bool resumed;
+    bool hung_up;               /* the peer has gone without having sent a byte */
     bool certificate_requested; /* client: the server asked for one */
     bool signed_on_token;       /* this handshake used a token signature */
     const char *identity;       /* name of the identity used; "" when none */

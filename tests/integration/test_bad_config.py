@@ -90,6 +90,20 @@ def ticket_keys_that_cannot_be_used_are_refused(t):
 
 
 @scenario
+def a_gateway_must_say_which_balancers_it_believes(t):
+    for options, *expected in (({"accept_proxy": True}, "accept-proxy =", "give accept-proxy-from"),
+                               ({"accept_proxy_from": "10.0.0.0/8"}, "accept-proxy-from =", "has no effect without accept-proxy"),
+                               ({"accept_proxy": True, "accept_proxy_from": ["10.0.0.1/8"]}, "accept-proxy-from =",
+                                "bits beyond the prefix"),
+                               ({"accept_proxy": True, "accept_proxy_from": ["lb.example"]}, "accept-proxy-from =",
+                                "not an IP address"),
+                               ({"accept_proxy": True, "accept_proxy_from": "::1", "listen": f"unix:{t.folder}/s"},
+                                "accept-proxy-from =", "no effect on a UNIX socket")):
+        text = t.front("front", "127.0.0.1:1", **options)
+        refuse(t, "gateway", text, line_of(text, expected[0]), expected[1])
+
+
+@scenario
 def durations_without_a_unit_are_refused(t):
     text = agent_text(t, idle_timeout="10")
     refuse(t, "agent", text, line_of(text, "idle-timeout"), "idle-timeout")

@@ -138,6 +138,32 @@ def health_says_whether_handshakes_are_possible(t):
     check(get(page, "/health") == (200, "ok\n"), "not healthy with a token")
 
 
+def until_draining(daemon, page):
+    daemon.wait_line(r"stopping\b")
+    end = time.monotonic() + deadline()
+    while get(page, "/health")[0] != 503 and time.monotonic() < end:
+        pass
+    check(get(page, "/health") == (503, "draining\n"), "a load balancer would send more")
+
+
+@scenario
+def load_balancers_are_told_before_the_listener_closes(t):
+    """With drain-delay; a second signal does not wait for its end, and without one it ends."""
+    echo = EchoServer(t)
+    for delay, signals in (("1h", 2), ("100ms", 1)):
+        gateway = t.gateway(t.front("front", echo.text, client_auth="none", client_trust=None, allow_any_valid=None,
+                                    client_crl=None, revocation="off"), METRICS, drain_delay=delay)
+        page = page_of(gateway)
+        agent = t.agent(t.tunnel("one", host_port(gateway.address("front"))))
+        check(exchange(agent.address("one"), b"a") == b"a", "no echo")
+        gateway.child.send_signal(signal.SIGTERM)
+        if signals == 2:
+            until_draining(gateway, page)
+            check(exchange(agent.address("one"), b"b") == b"b", "the listener has closed already")
+            gateway.child.send_signal(signal.SIGTERM)
+        check(gateway.wait() == 0, "status")
+
+
 @scenario
 def a_daemon_that_drains_says_so(t):
     echo = EchoServer(t)
@@ -150,11 +176,7 @@ def a_daemon_that_drains_says_so(t):
         held.sendall(b"x")
         check(held.recv(10) == b"x", "no echo")
         gateway.child.send_signal(signal.SIGTERM)
-        gateway.wait_line(r"stopping\b")
-        end = time.monotonic() + deadline()
-        while get(page, "/health")[0] != 503 and time.monotonic() < end:
-            pass
-        check(get(page, "/health") == (503, "draining\n"), "a load balancer would send more")
+        until_draining(gateway, page)
         held.sendall(b"y")
         check(held.recv(10) == b"y", "the established connection was cut")
     check(gateway.wait() == 0, "status")

@@ -558,7 +558,7 @@ static void test_samples(void **state)
     if (!try_text(false, agent, &errors) || !try_text(true, gateway, &errors))
         fail_msg("%s", errors.text[0]);
     assert_int_equal(try_commented(false, agent), 12);
-    assert_int_equal(try_commented(true, gateway), 8);
+    assert_int_equal(try_commented(true, gateway), 10);
     free(agent);
     free(gateway);
 }
