@@ -1,6 +1,6 @@
 #include "daemon/crls.h"
 
-#include "base/file.h"
+#include "base/image.h"
 #include "base/log.h"
 #include "daemon/crl_lines.h"
 #include "tls/libctx.h"
@@ -23,8 +23,8 @@ struct job {
     struct crls *crls;
     size_t service;
     char *source;
-    uint8_t *data;
-    size_t length;
+    struct image *content;
+    size_t length; /* of it, bytes */
     bool untrusted;
     uint8_t *issuers;
     size_t issuers_length;
@@ -143,17 +143,17 @@ struct loading {
     size_t service;
 };
 
-static result load_file(void *arg, const char *path, const struct file_content *content, struct error *err)
+static result load_file(void *arg, const char *path, struct image *content, struct error *err)
 {
     const struct loading *loading = arg;
     struct crl_lines *lines = calloc(1, sizeof(*lines));
-    const struct crl_store_input input = {
-        .source = path, .data = content->data, .length = content->length, .report = crl_lines_take, .arg = lines};
+    struct crl_store_input input = {.source = path, .image = content, .report = crl_lines_take, .arg = lines};
     bool changed = false;
     result r;
 
     if (lines == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
+    input.data = image_data(content, &input.length);
     r = crl_store_put(loading->crls->stores[loading->service], &input, &changed, err);
     crl_lines_write(title(loading->crls, loading->service), lines);
     free(lines);
@@ -201,7 +201,7 @@ static void job_free(struct job *job)
     if (job == NULL)
         return;
     free(job->source);
-    free(job->data);
+    image_free(job->content);
     free(job->issuers);
     free(job);
 }
@@ -268,15 +268,17 @@ static STACK_OF(X509) * decode_issuers(const struct crls *crls, const uint8_t *d
 static void work_on(struct job *job)
 {
     STACK_OF(X509) *issuers = decode_issuers(job->crls, job->issuers, job->issuers_length);
-    const struct crl_store_input input = {.source = job->source,
-                                          .data = job->data,
-                                          .length = job->length,
-                                          .untrusted = job->untrusted,
-                                          .issuers = issuers,
-                                          .report = crl_lines_take,
-                                          .arg = &job->lines};
+    struct crl_store_input input = {.source = job->source,
+                                    .image = job->content,
+                                    .untrusted = job->untrusted,
+                                    .issuers = issuers,
+                                    .report = crl_lines_take,
+                                    .arg = &job->lines};
     bool changed = false;
-    result r = crl_store_put(job->crls->stores[job->service], &input, &changed, &job->problem);
+    result r;
+
+    input.data = image_data(job->content, &input.length);
+    r = crl_store_put(job->crls->stores[job->service], &input, &changed, &job->problem);
 
     sk_X509_pop_free(issuers, X509_free);
     if (r == ERROR_NONE && changed)
@@ -387,15 +389,17 @@ static result start_thread(struct crls *crls, struct error *err)
     return ERROR_NONE;
 }
 
-/* Takes `data` over, on failure too. */
-static result enqueue(struct crls *crls, const struct crls_offer *offer, uint8_t *data, struct error *err)
+/* Takes `content` over, on failure too. The data of the offer is not looked at. */
+static result enqueue(struct crls *crls, const struct crls_offer *offer, struct image *content, struct error *err)
 {
     struct job *job = calloc(1, sizeof(*job));
     char *source = strdup(offer->source);
     uint8_t *issuers = malloc(offer->issuers_length + 1);
     result r = ERROR_NONE;
+    size_t length;
     bool room;
 
+    (void)image_data(content, &length);
     if (job == NULL || source == NULL || issuers == NULL)
         r = error_set(err, ERROR_INTERNAL, "out of memory");
     else if (crls->stores[offer->service] == NULL)
@@ -406,7 +410,7 @@ static result enqueue(struct crls *crls, const struct crls_offer *offer, uint8_t
         free(job);
         free(source);
         free(issuers);
-        free(data);
+        image_free(content);
         return r;
     }
     if (offer->issuers_length > 0)
@@ -414,18 +418,18 @@ static result enqueue(struct crls *crls, const struct crls_offer *offer, uint8_t
     *job = (struct job){.crls = crls,
                         .service = offer->service,
                         .source = source,
-                        .data = data,
-                        .length = offer->length,
+                        .content = content,
+                        .length = length,
                         .untrusted = offer->untrusted,
                         .issuers = issuers,
                         .issuers_length = offer->issuers_length,
                         .outcome = offer->outcome,
                         .arg = offer->arg};
     (void)pthread_mutex_lock(&crls->lock);
-    room = offer->length <= CRLS_WAITING_MAX - crls->waiting_bytes;
+    room = length <= CRLS_WAITING_MAX - crls->waiting_bytes;
     if (room) {
         STAILQ_INSERT_TAIL(&crls->waiting, job, next);
-        crls->waiting_bytes += offer->length;
+        crls->waiting_bytes += length;
         (void)pthread_cond_signal(&crls->work);
     }
     (void)pthread_mutex_unlock(&crls->lock);
@@ -437,15 +441,13 @@ static result enqueue(struct crls *crls, const struct crls_offer *offer, uint8_t
 
 void crls_take_file(struct crls *crls, size_t service, const char *path, int fd)
 {
-    struct crls_offer offer = {.service = service, .source = path};
-    struct file_content content = {0};
+    const struct crls_offer offer = {.service = service, .source = path};
+    struct image *content = NULL;
     struct error err = ERROR_INIT;
-    result r = file_read_fd(fd, path, CRL_FILE_MAX, &content, &err);
+    result r = image_read_fd(fd, path, CRL_FILE_MAX, &content, &err);
 
-    if (r == ERROR_NONE) {
-        offer.length = content.length;
-        r = enqueue(crls, &offer, content.data, &err);
-    }
+    if (r == ERROR_NONE)
+        r = enqueue(crls, &offer, content, &err);
     if (r != ERROR_NONE)
         log_warning("crl not loaded: what is in use stays", LOG_TEXT("service", title(crls, service)),
                     LOG_TEXT("source", path), LOG_TEXT("reason", err.text));
@@ -453,12 +455,10 @@ void crls_take_file(struct crls *crls, size_t service, const char *path, int fd)
 
 result crls_take(struct crls *crls, const struct crls_offer *offer, struct error *err)
 {
-    uint8_t *data = malloc(offer->length + 1);
+    struct image *content = NULL;
+    result r = image_copy(offer->data, offer->length, &content, err);
 
-    if (data == NULL)
-        return error_set(err, ERROR_INTERNAL, "out of memory");
-    memcpy(data, offer->data, offer->length);
-    return enqueue(crls, offer, data, err);
+    return r == ERROR_NONE ? enqueue(crls, offer, content, err) : r;
 }
 
 bool crls_take_cached(struct crls *crls, const struct crls_offer *offer, int64_t *ret_next_update)

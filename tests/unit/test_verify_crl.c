@@ -255,18 +255,19 @@ static void changed_crl_does_not_verify(void **state)
         struct error err = ERROR_INIT;
         uint8_t *der = NULL;
         size_t length = pki_encode_crls(&crl, 1, &der);
+        const struct crl_encoding encoding = {.der = der, .length = length};
         uint8_t *serial = memmem(der, length, "\x02\x01\x07", 3);
 
         assert_non_null(serial);
-        assert_int_equal(crl_index_decode(der, length, NULL, &good, &err), ERROR_NONE);
+        assert_int_equal(crl_index_decode(&encoding, &good, &err), ERROR_NONE);
         assert_true(crl_index_verify(good, key));
         serial[2] ^= 1;
-        assert_int_equal(crl_index_decode(der, length, NULL, &bad, &err), ERROR_NONE);
+        assert_int_equal(crl_index_decode(&encoding, &bad, &err), ERROR_NONE);
         assert_false(crl_index_verify(bad, key));
         X509_CRL_free(bad);
         serial[2] ^= 1;
         der[length - 3] ^= 1;
-        assert_int_equal(crl_index_decode(der, length, NULL, &bad, &err), ERROR_NONE);
+        assert_int_equal(crl_index_decode(&encoding, &bad, &err), ERROR_NONE);
         assert_false(crl_index_verify(bad, key));
         X509_CRL_free(bad);
         X509_CRL_free(good);

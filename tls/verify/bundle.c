@@ -112,11 +112,12 @@ static result each_pem(const struct bundle *bundle, bundle_object_fn *each, void
 result bundle_each(const struct bundle *bundle, bundle_object_fn *each, void *arg, struct error *err)
 {
     static const char mark[] = "-----BEGIN ";
+    bool is_der;
 
     if (bundle->length == 0)
         return ERROR_NONE;
-    if (memmem(bundle->data, bundle->length, mark, strlen(mark)) != NULL &&
-        der_length(bundle->data, bundle->length) == 0)
+    is_der = der_length(bundle->data, bundle->length) > 0;
+    if (!is_der && bundle->length <= LONG_MAX && memmem(bundle->data, bundle->length, mark, strlen(mark)) != NULL)
         return each_pem(bundle, each, arg, err);
     ERR_clear_error();
     return each_der(bundle, each, arg, err);

@@ -14,6 +14,7 @@ struct crl_snapshot {
 
 struct collector {
     const char *name;
+    struct image *image; /* of the file; NULL: none */
     OSSL_LIB_CTX *libctx;
     STACK_OF(X509_CRL) * crls;
 };
@@ -21,8 +22,10 @@ struct collector {
 static result collect(void *arg, size_t number, const uint8_t *der, size_t length, struct error *err)
 {
     struct collector *collector = arg;
+    const struct crl_encoding encoding = {
+        .der = der, .length = length, .image = collector->image, .libctx = collector->libctx};
     X509_CRL *crl = NULL;
-    result res = crl_index_decode(der, length, collector->libctx, &crl, err);
+    result res = crl_index_decode(&encoding, &crl, err);
 
     if (res != ERROR_NONE) {
         error_prefix(err, "%s: object %zu is not a usable CRL", collector->name, number);
@@ -46,12 +49,15 @@ static result collect_memory(struct collector *collector, const uint8_t *data, s
     return res;
 }
 
-static result collect_file(void *arg, const char *path, const struct file_content *content, struct error *err)
+static result collect_file(void *arg, const char *path, struct image *content, struct error *err)
 {
     struct collector *collector = arg;
+    size_t length;
+    const uint8_t *data = image_data(content, &length);
 
     collector->name = path;
-    return collect_memory(collector, content->data, content->length, err);
+    collector->image = content;
+    return collect_memory(collector, data, length, err);
 }
 
 static int compare_issuers(const X509_CRL *const *a, const X509_CRL *const *b)

@@ -14,13 +14,13 @@ struct walk {
 
 static result take_file(const struct walk *walk, const char *path, struct error *err)
 {
-    struct file_content content = {0};
-    result r = file_read(path, CRL_FILE_MAX, &content, err);
+    struct image *content = NULL;
+    result r = image_read(path, CRL_FILE_MAX, &content, err);
 
     if (r != ERROR_NONE)
         return r;
-    r = walk->each(walk->arg, path, &content, err);
-    file_content_free(&content);
+    r = walk->each(walk->arg, path, content, err);
+    image_free(content);
     return r;
 }
 

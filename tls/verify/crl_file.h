@@ -3,13 +3,13 @@
 #define TOKENTLS_TLS_VERIFY_CRL_FILE_H
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/image.h"
 
-/* Bytes of a CRL file at the most: five times a CRL of a million entries. */
+/* Bytes of a CRL file at the most: five times a CRL of a million entries, or four of them as PEM. */
 #define CRL_FILE_MAX ((size_t)256 << 20)
 
 /* Takes the content of one file, borrowed; anything but ERROR_NONE ends the walk and is its result. */
-typedef result crl_file_fn(void *arg, const char *path, const struct file_content *content, struct error *err);
+typedef result crl_file_fn(void *arg, const char *path, struct image *content, struct error *err);
 
 /*
  * Read the file at `path`, or, of a folder, every regular file whose name does not begin with a dot, sorted by name,

@@ -180,11 +180,10 @@ static struct entry *find_predecessor(const struct crl_store *store, const struc
 static void describe(const struct entry *entry, struct crl_store_row *ret)
 {
     ASN1_INTEGER *number = X509_CRL_get_ext_d2i(entry->crl, NID_crl_number, NULL, NULL);
-    int n = sk_X509_REVOKED_num(X509_CRL_get_REVOKED(entry->crl));
 
     *ret = (struct crl_store_row){.this_update = verdict_seconds(X509_CRL_get0_lastUpdate(entry->crl)),
                                   .next_update = verdict_seconds(X509_CRL_get0_nextUpdate(entry->crl)),
-                                  .entries = n > 0 ? (unsigned)n : 0,
+                                  .entries = (unsigned)crl_index_entries(entry->crl),
                                   .delta = is_delta(entry->crl),
                                   .proven = entry->signer != NULL};
     text_escape(entry->source, strlen(entry->source), ret->source, sizeof(ret->source));
@@ -206,9 +205,11 @@ struct putting {
 static result decode_one(void *arg, size_t number, const uint8_t *der, size_t length, struct error *err)
 {
     struct putting *putting = arg;
+    const struct crl_encoding encoding = {
+        .der = der, .length = length, .image = putting->input->image, .libctx = putting->store->libctx};
     X509_CRL *crl = NULL;
     char shown[256];
-    result r = crl_index_decode(der, length, putting->store->libctx, &crl, err);
+    result r = crl_index_decode(&encoding, &crl, err);
 
     if (r != ERROR_NONE) {
         error_prefix(err, "%s: object %zu is not a usable CRL",
@@ -285,7 +286,7 @@ static result put_one(struct putting *putting, X509_CRL *crl, struct error *err)
         old = NULL;
     fate = old == NULL ? CRL_STORE_ADDED : CRL_STORE_REPLACED;
     describe(&offered, &row);
-    if (old != NULL && X509_CRL_match(old->crl, crl) == 0) {
+    if (old != NULL && crl_index_same(old->crl, crl)) {
         fate = CRL_STORE_SAME;
     } else if ((why = objection(putting, &offered, old, issuer_known)) != NULL) {
         fate = CRL_STORE_REFUSED;

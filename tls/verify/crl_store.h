@@ -18,6 +18,7 @@
 
 struct crl_snapshot;
 struct crl_store;
+struct image;
 struct trust;
 
 /* One CRL in the store, or one that was offered. */
@@ -45,6 +46,7 @@ struct crl_store_input {
     const char *source;  /* path or URL */
     const uint8_t *data; /* one or many, PEM or DER */
     size_t length;
+    struct image *image; /* where `data` lies: then what is DER is not copied. NULL: it is */
     /*
      * It came over a network without protection: only what is signed by a known issuer is taken. Else an unknown
      * issuer's CRL is taken too, and chain_verify() checks it against the path.
