@@ -137,7 +137,7 @@ static ssize_t fill(int fd, uint8_t *data, size_t size)
 
 result image_read_fd(int fd, const char *name, size_t max, struct image **ret, struct error *err)
 {
-    struct draft draft;
+    struct draft draft = {.fd = -1};
     struct stat status;
     ssize_t length;
     size_t size;
@@ -182,10 +182,10 @@ result image_read(const char *path, size_t max, struct image **ret, struct error
 
 result image_copy(const void *data, size_t length, struct image **ret, struct error *err)
 {
-    struct draft draft;
+    struct draft draft = {.fd = -1};
     result r = draft_open(length, &draft, err);
 
-    if (r != ERROR_NONE)
+    if (r != ERROR_NONE || draft.data == NULL)
         return r;
     if (length > 0)
         memcpy(draft.data, data, length);

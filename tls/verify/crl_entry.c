@@ -54,12 +54,27 @@ static const char *read_reason(const struct der *value, int *ret)
     return NULL;
 }
 
+/* X.690 8.19: numbers of seven bits a byte, each in as few as it needs, the last one complete. */
+static bool is_oid(const struct der *oid)
+{
+    bool first = true;
+
+    for (const uint8_t *at = oid->at; at < oid->end; at++) {
+        if (first && *at == 0x80)
+            return false;
+        first = *at < 0x80;
+    }
+    return first && !der_is_empty(oid);
+}
+
 static const char *read_extension(struct der in, struct crl_entry *entry)
 {
     struct der_element oid, flag = {.tag = 0}, value;
     const char *problem = der_expect(&in, DER_OID, "an extension without an OBJECT IDENTIFIER", &oid);
     bool critical = false;
 
+    if (problem == NULL && !is_oid(&oid.content))
+        problem = "an extension whose OBJECT IDENTIFIER is none";
     if (problem == NULL && der_follows(&in, DER_BOOLEAN)) {
         problem = der_next(&in, &flag);
         if (problem == NULL && der_length(&flag.content) != 1)

@@ -280,7 +280,7 @@ result crl_index_decode(const struct crl_encoding *encoding, X509_CRL **ret, str
     if (method == NULL)
         return error_set(err, ERROR_INTERNAL, "out of memory");
     r = index_new(encoding, &index, err);
-    if (r != ERROR_NONE)
+    if (r != ERROR_NONE || index == NULL)
         return r;
     r = decode_short(index, encoding->libctx, &crl, err);
     if (r != ERROR_NONE) {
