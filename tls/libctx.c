@@ -1,6 +1,7 @@
 #include "tls/libctx.h"
 
 #include "tls/provider.h"
+#include "tls/selection.h"
 
 #include <openssl/crypto.h>
 #include <openssl/provider.h>
@@ -8,11 +9,13 @@
 
 struct libctx {
     OSSL_LIB_CTX *context;
-    OSSL_PROVIDER *standard;
+    OSSL_LIB_CTX *complete;   /* may be `context` */
+    OSSL_PROVIDER *standard;  /* in `complete` */
+    OSSL_PROVIDER *selection; /* NULL: none */
     OSSL_PROVIDER *token;
 };
 
-struct libctx *libctx_new(struct error *err)
+static struct libctx *start(struct error *err)
 {
     struct libctx *libctx;
 
@@ -26,22 +29,51 @@ struct libctx *libctx_new(struct error *err)
         error_set(err, ERROR_INTERNAL, "out of memory");
         return NULL;
     }
+    libctx->complete = OSSL_LIB_CTX_new();
+    if (libctx->complete != NULL)
+        libctx->standard = OSSL_PROVIDER_load(libctx->complete, "default");
+    if (libctx->standard != NULL)
+        return libctx;
+    error_set_openssl(err, ERROR_INTERNAL, "cannot set up an OpenSSL library context");
+    libctx_free(libctx);
+    return NULL;
+}
+
+/* "default" first: where a query names no provider, the one that was added first wins. */
+static struct libctx *add_token(struct libctx *libctx, struct error *err)
+{
+    if (OSSL_PROVIDER_add_builtin(libctx->context, PROVIDER_NAME, provider_init) == 1)
+        libctx->token = OSSL_PROVIDER_load(libctx->context, PROVIDER_NAME);
+    if (libctx->token != NULL)
+        return libctx;
+    error_set_openssl(err, ERROR_INTERNAL, "cannot set up an OpenSSL library context");
+    libctx_free(libctx);
+    return NULL;
+}
+
+struct libctx *libctx_new(struct error *err)
+{
+    struct libctx *libctx = start(err);
+
+    if (libctx == NULL)
+        return NULL;
+    libctx->context = libctx->complete;
+    return add_token(libctx, err);
+}
+
+struct libctx *libctx_new_for_tls(struct error *err)
+{
+    struct libctx *libctx = start(err);
+
+    if (libctx == NULL)
+        return NULL;
     libctx->context = OSSL_LIB_CTX_new();
     if (libctx->context == NULL)
-        goto err0;
-    /* "default" first: where a query names no provider, the one that was added first wins. */
-    libctx->standard = OSSL_PROVIDER_load(libctx->context, "default");
-    if (libctx->standard == NULL)
-        goto err0;
-    if (OSSL_PROVIDER_add_builtin(libctx->context, PROVIDER_NAME, provider_init) != 1)
-        goto err0;
-    libctx->token = OSSL_PROVIDER_load(libctx->context, PROVIDER_NAME);
-    if (libctx->token == NULL)
-        goto err0;
-    return libctx;
-
-err0:
-    error_set_openssl(err, ERROR_INTERNAL, "cannot set up an OpenSSL library context");
+        error_set_openssl(err, ERROR_INTERNAL, "cannot set up an OpenSSL library context");
+    else
+        libctx->selection = selection_load(libctx->context, libctx->standard, err);
+    if (libctx->selection != NULL)
+        return add_token(libctx, err);
     libctx_free(libctx);
     return NULL;
 }
@@ -52,13 +84,27 @@ void libctx_free(struct libctx *libctx)
         return;
     if (libctx->token != NULL)
         (void)OSSL_PROVIDER_unload(libctx->token);
+    if (libctx->selection != NULL)
+        (void)OSSL_PROVIDER_unload(libctx->selection);
+    if (libctx->context != libctx->complete)
+        OSSL_LIB_CTX_free(libctx->context);
     if (libctx->standard != NULL)
         (void)OSSL_PROVIDER_unload(libctx->standard);
-    OSSL_LIB_CTX_free(libctx->context);
+    OSSL_LIB_CTX_free(libctx->complete);
     free(libctx);
 }
 
 OSSL_LIB_CTX *libctx_get(const struct libctx *libctx)
 {
     return libctx->context;
+}
+
+OSSL_LIB_CTX *libctx_complete(const struct libctx *libctx)
+{
+    return libctx->complete;
+}
+
+void libctx_adopt(const struct libctx *libctx)
+{
+    (void)OSSL_LIB_CTX_set0_default(libctx->context);
 }

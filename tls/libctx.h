@@ -1,6 +1,6 @@
 /*
- * An OpenSSL library context per worker, with the default provider and the token provider in it. Workers share none
- * (OpenSSL 3.0 contends on shared ones). Configuration files of OpenSSL are not read.
+ * An OpenSSL library context per worker, with the token provider in it. Workers share none (OpenSSL 3.0 contends on
+ * shared ones). Configuration files of OpenSSL are not read.
  */
 #ifndef TOKENTLS_TLS_LIBCTX_H
 #define TOKENTLS_TLS_LIBCTX_H
@@ -11,13 +11,28 @@
 
 struct libctx;
 
-/* NULL with *err set on failure. */
+/* With all of OpenSSL's default provider. NULL with *err set on failure. */
 MUST_USE struct libctx *libctx_new(struct error *err);
+
+/*
+ * For connections and what they verify: with the selection of the default provider that tls/selection.h names, which
+ * makes handshakes cheaper. NULL with *err set on failure.
+ */
+MUST_USE struct libctx *libctx_new_for_tls(struct error *err);
 
 /* Everything made from it must have been freed. NULL is allowed. */
 void libctx_free(struct libctx *libctx);
 
 /* For everything that OpenSSL makes for this worker; valid until libctx_free(). */
 OSSL_LIB_CTX *libctx_get(const struct libctx *libctx);
+
+/* Has all of the default provider, whatever libctx_get() has; for reading private keys. Valid until libctx_free(). */
+OSSL_LIB_CTX *libctx_complete(const struct libctx *libctx);
+
+/*
+ * Make it what OpenSSL uses on the calling thread where no library context is given (libssl decodes the certificates
+ * of stored sessions there), until the thread ends. The thread must end before libctx_free().
+ */
+void libctx_adopt(const struct libctx *libctx);
 
 #endif

@@ -360,7 +360,7 @@ static int setup_world(void **state)
     (void)snprintf(w->folder, sizeof(w->folder), "/tmp/tokentls-test-XXXXXX");
     assert_non_null(mkdtemp(w->folder));
     w->loop = loop_new(&err);
-    w->libctx = libctx_new(&err);
+    w->libctx = libctx_new_for_tls(&err);
     assert_non_null(w->loop);
     assert_non_null(w->libctx);
     make_ca(&w->a, "Root A");
