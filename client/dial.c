@@ -179,7 +179,7 @@ result dial_open(const struct dial_config *config, struct dial **ret, struct err
     dial->fd = -1;
     dial->explain = config->explain;
     dial->loop = loop_new(err);
-    dial->libctx = dial->loop != NULL ? libctx_new(err) : NULL;
+    dial->libctx = dial->loop != NULL ? libctx_new_for_tls(err) : NULL;
     if (dial->libctx == NULL)
         return err->category;
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && r == ERROR_NONE; i++)

@@ -85,7 +85,7 @@ void files_check(const struct program *program, const struct settings *settings,
     struct groups groups = {0};
     struct worker_shared shared = {.program = program, .settings = settings, .groups = &groups};
     struct error err = ERROR_INIT;
-    struct libctx *libctx = libctx_new(&err);
+    struct libctx *libctx = libctx_new_for_tls(&err);
 
     if (libctx == NULL)
         config_errors_add(errors, 0, "%s", err.text);

@@ -331,7 +331,7 @@ struct worker *worker_new(struct worker_shared *shared, unsigned index, struct e
     worker->loop = loop_new(err);
     if (worker->loop == NULL)
         goto err0;
-    worker->libctx = libctx_new(err);
+    worker->libctx = libctx_new_for_tls(err);
     if (worker->libctx == NULL)
         goto err0;
     if (make_identities(worker, err) != ERROR_NONE || make_services(worker, err) != ERROR_NONE)
@@ -347,6 +347,7 @@ static void *run(void *arg)
 {
     struct worker *worker = arg;
 
+    libctx_adopt(worker->libctx);
     loop_run(worker->loop);
     return NULL;
 }

@@ -28,15 +28,6 @@ static bool has_scheme(const struct identity *identity, uint16_t scheme)
     return false;
 }
 
-static enum key_type identity_type(const struct identity *identity)
-{
-    const EVP_PKEY *key = identity_key(identity);
-
-    if (EVP_PKEY_is_a(key, "RSA"))
-        return KEY_TYPE_RSA;
-    return EVP_PKEY_is_a(key, "EC") ? KEY_TYPE_EC : KEY_TYPE_ED25519;
-}
-
 bool choice_fits_tls_1_3(const struct identity *identity)
 {
     size_t n;
@@ -66,7 +57,7 @@ static bool allow_scheme(const struct context *context, uint16_t scheme, bool st
     for (size_t i = 0; i < context->n_identities; i++) {
         const struct identity *identity = context->identities[i];
 
-        if (!usable(identity) || !mechanism_scheme_fits(scheme, identity_type(identity)))
+        if (!usable(identity) || !mechanism_scheme_fits(scheme, identity_key_type(identity)))
             continue;
         if (has_scheme(identity, scheme))
             found = true;
@@ -187,7 +178,7 @@ result choice_prepare(struct connection *connection, struct error *err)
 static uint16_t shared_scheme(struct connection *connection, const struct identity *identity)
 {
     int version = SSL_version(connection->ssl);
-    enum key_type type = identity_type(identity);
+    enum key_type type = identity_key_type(identity);
     unsigned char low, high;
     int n = SSL_get_shared_sigalgs(connection->ssl, 0, NULL, NULL, NULL, NULL, NULL);
 

@@ -161,9 +161,38 @@ static result set_ca_names(struct context *context, struct error *err)
     return ERROR_NONE;
 }
 
-static result load_key(struct context *context, const char *path, EVP_PKEY **ret, struct error *err)
+struct move {
+    EVP_PKEY_CTX *to;
+    EVP_PKEY *moved;
+};
+
+static int move_parameters(const OSSL_PARAM params[], void *arg)
+{
+    struct move *move = arg;
+
+    /* Not written to: OpenSSL hands them on to the provider, which takes them as const. */
+    return EVP_PKEY_fromdata(move->to, &move->moved, EVP_PKEY_KEYPAIR, (OSSL_PARAM *)params);
+}
+
+/* A private key that was read in the complete library context, for use in the other; takes `key` over. */
+static EVP_PKEY *move_key(const struct context *context, EVP_PKEY *key)
 {
     OSSL_LIB_CTX *libctx = libctx_get(context->libctx);
+    struct move move = {0};
+
+    if (libctx == libctx_complete(context->libctx))
+        return key;
+    move.to = EVP_PKEY_CTX_new_from_name(libctx, EVP_PKEY_get0_type_name(key), NULL);
+    if (move.to != NULL && EVP_PKEY_fromdata_init(move.to) == 1)
+        (void)EVP_PKEY_export(key, EVP_PKEY_KEYPAIR, move_parameters, &move);
+    EVP_PKEY_CTX_free(move.to);
+    EVP_PKEY_free(key);
+    return move.moved;
+}
+
+static result load_key(struct context *context, const char *path, EVP_PKEY **ret, struct error *err)
+{
+    OSSL_LIB_CTX *libctx = libctx_complete(context->libctx);
     struct file_content content;
     const unsigned char *at;
     EVP_PKEY *key = NULL;
@@ -183,6 +212,9 @@ static result load_key(struct context *context, const char *path, EVP_PKEY **ret
     if (key == NULL)
         return error_set_openssl(err, ERROR_CONFIG, "%s: no usable private key (encrypted keys are not supported)",
                                  path);
+    key = move_key(context, key);
+    if (key == NULL)
+        return error_set_openssl(err, ERROR_CONFIG, "%s: TLS has no use for this kind of private key", path);
     ERR_clear_error();
     *ret = key;
     return ERROR_NONE;

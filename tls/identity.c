@@ -23,6 +23,7 @@ struct identity {
     struct place *chosen; /* whose certificate is used; NULL: none is known */
     struct key_link *link;
     EVP_PKEY *key;
+    enum key_type key_type; /* of `key` */
     X509 *leaf;
     STACK_OF(X509) * chain;
     uint16_t schemes[MECHANISM_SCHEMES];
@@ -190,6 +191,7 @@ static result make_key(struct identity *identity, struct error *err)
         return err->category;
     }
     identity->key = key_wrap(key, libctx_get(identity->libctx), err);
+    identity->key_type = key_type(key);
     key_free(key);
     if (identity->key == NULL)
         return err->category;
@@ -372,6 +374,11 @@ STACK_OF(X509) * identity_chain(const struct identity *identity)
 EVP_PKEY *identity_key(const struct identity *identity)
 {
     return identity->key;
+}
+
+enum key_type identity_key_type(const struct identity *identity)
+{
+    return identity->key_type;
 }
 
 const uint16_t *identity_schemes(const struct identity *identity, size_t *ret_n)

@@ -63,6 +63,9 @@ STACK_OF(X509) * identity_chain(const struct identity *identity);
 int64_t identity_not_after(const struct identity *identity); /* when the leaf expires, UNIX seconds; 0: unknown */
 EVP_PKEY *identity_key(const struct identity *identity);
 
+/* Of identity_key(), which must not be NULL; OpenSSL looks names up to tell, so it is asked once for each key. */
+enum key_type identity_key_type(const struct identity *identity);
+
 /* Usable schemes in order of preference. */
 const uint16_t *identity_schemes(const struct identity *identity, size_t *ret_n);
 const char *identity_uri(const struct identity *identity);

@@ -4,6 +4,7 @@
 #include "tls/selection.h"
 
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/provider.h>
 #include <stdlib.h>
 
@@ -68,14 +69,19 @@ struct libctx *libctx_new_for_tls(struct error *err)
     if (libctx == NULL)
         return NULL;
     libctx->context = OSSL_LIB_CTX_new();
-    if (libctx->context == NULL)
+    if (libctx->context == NULL) {
         error_set_openssl(err, ERROR_INTERNAL, "cannot set up an OpenSSL library context");
-    else
-        libctx->selection = selection_load(libctx->context, libctx->standard, err);
-    if (libctx->selection != NULL)
-        return add_token(libctx, err);
-    libctx_free(libctx);
-    return NULL;
+        libctx_free(libctx);
+        return NULL;
+    }
+    libctx->selection = selection_load(libctx->context, libctx->standard);
+    if (libctx->selection == NULL) {
+        /* All that "default" has is slower, but right. */
+        OSSL_LIB_CTX_free(libctx->context);
+        libctx->context = libctx->complete;
+        ERR_clear_error();
+    }
+    return add_token(libctx, err);
 }
 
 void libctx_free(struct libctx *libctx)

@@ -16,7 +16,8 @@ MUST_USE struct libctx *libctx_new(struct error *err);
 
 /*
  * For connections and what they verify: with the selection of the default provider that tls/selection.h names, which
- * makes handshakes cheaper. NULL with *err set on failure.
+ * makes handshakes cheaper; with all of it where OpenSSL does not let a selection be made. NULL with *err set on
+ * failure.
  */
 MUST_USE struct libctx *libctx_new_for_tls(struct error *err);
 

@@ -2,6 +2,7 @@
 
 #include <openssl/core_dispatch.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -96,14 +97,6 @@ static bool is_chosen(const struct choice *choice, const OSSL_ALGORITHM *algorit
     for (const char *const *name = choice->names; *name != NULL; name++)
         if (has_item(algorithm->algorithm_names, ':', *name))
             return true;
-    return false;
-}
-
-bool selection_has(int operation, const OSSL_ALGORITHM *algorithm)
-{
-    for (size_t i = 0; i < CHOICES; i++)
-        if (choices[i].operation == operation)
-            return is_chosen(&choices[i], algorithm);
     return false;
 }
 
@@ -202,19 +195,15 @@ static int init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in, const O
     return 1;
 }
 
-OSSL_PROVIDER *selection_load(OSSL_LIB_CTX *context, const OSSL_PROVIDER *standard, struct error *err)
+OSSL_PROVIDER *selection_load(OSSL_LIB_CTX *context, const OSSL_PROVIDER *standard)
 {
     OSSL_PROVIDER *provider = NULL;
 
-    if (!prepare(standard)) {
-        error_set(err, ERROR_INTERNAL, "OpenSSL's default provider does not let a selection be passed on");
+    if (!prepare(standard))
         return NULL;
-    }
     loading = OSSL_PROVIDER_get0_provider_ctx(standard);
     if (OSSL_PROVIDER_add_builtin(context, SELECTION_NAME, init) == 1)
         provider = OSSL_PROVIDER_load(context, SELECTION_NAME);
     loading = NULL;
-    if (provider == NULL)
-        error_set_openssl(err, ERROR_INTERNAL, "cannot load the selection of OpenSSL's default provider");
     return provider;
 }

@@ -12,18 +12,14 @@
 #include "base/error.h"
 
 #include <openssl/provider.h>
-#include <stdbool.h>
 
 #define SELECTION_NAME "tokentls-selection"
 
 /*
  * Load the provider into `context`. `standard` is "default" in another context, which must outlive `context`. To be
- * unloaded with OSSL_PROVIDER_unload(). NULL, with a text in *err, when OpenSSL refuses or when this OpenSSL's
- * "default" is not made such that a selection can be passed on (its tables differ from context to context).
+ * unloaded with OSSL_PROVIDER_unload(). NULL when OpenSSL refuses (memory, as a rule), or when its "default" is not
+ * made such that a selection can be passed on: with tables that differ from context to context.
  */
-MUST_USE OSSL_PROVIDER *selection_load(OSSL_LIB_CTX *context, const OSSL_PROVIDER *standard, struct error *err);
-
-/* True when an algorithm of `operation` (OSSL_OP_...) with this table entry is passed on. */
-MUST_USE bool selection_has(int operation, const OSSL_ALGORITHM *algorithm);
+MUST_USE OSSL_PROVIDER *selection_load(OSSL_LIB_CTX *context, const OSSL_PROVIDER *standard);
 
 #endif

@@ -161,7 +161,7 @@ static void open_bench(struct bench *b)
 
     memset(b, 0, sizeof(*b));
     b->loop = net_loop();
-    b->libctx = libctx_new(&err);
+    b->libctx = libctx_new_for_tls(&err);
     assert_non_null(b->libctx);
     b->key = pki_key();
     ca.key = b->key;

@@ -78,7 +78,7 @@ static void open_bench(struct bench *b)
     assert_true(fd >= 0);
     (void)close(fd);
     b->loop = net_loop();
-    b->libctx = libctx_new(&err);
+    b->libctx = libctx_new_for_tls(&err);
     assert_non_null(b->libctx);
     b->key = pki_key();
     ca.key = b->key;
