@@ -72,7 +72,7 @@ static void start(struct world *w, struct context *context, int fd, struct side 
     struct connection_config config = base_config(w, context, fd, side);
     struct error err = ERROR_INIT;
 
-    side->done = false;
+    side->done = side->good = side->free_when_done = false;
     config.explain = NULL;
     side->connection = connection_start(&config, &err);
     if (side->connection == NULL)

@@ -582,6 +582,33 @@ static void a_server_key_in_a_file(void **state)
     }
 }
 
+static void a_server_key_that_tls_cannot_use(void **state)
+{
+    static const char *const kinds[] = {"X448", "X25519"};
+    struct world *w = *state;
+    char certificate_path[128], key_path[128];
+    struct context_config gateway = {
+        .libctx = w->libctx, .server = true, .certificate_file = certificate_path, .key_file = key_path};
+    X509 *leaf = make_leaf(&w->a, make_key(P256), &(struct leaf){.cn = "file"});
+    struct context *context = NULL;
+
+    path_in(w, "server.pem", certificate_path, sizeof(certificate_path));
+    path_in(w, "server.key", key_path, sizeof(key_path));
+    write_certificates(w, "server.pem", leaf, w->a.certificate);
+    for (size_t i = 0; i < 2; i++) {
+        EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, kinds[i]);
+        struct error err = ERROR_INIT;
+
+        write_key(w, key);
+        assert_int_equal(context_new(&gateway, &context, &err), ERROR_CONFIG);
+        assert_non_null(strstr(err.text, "server.key"));
+        assert_non_null(
+            strstr(err.text, i == 0 ? "TLS has no use for this kind of private key" : "cannot be used together"));
+        EVP_PKEY_free(key);
+    }
+    X509_free(leaf);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_world, teardown_world)
 
 int main(void)
@@ -604,6 +631,7 @@ int main(void)
         TEST(versions_that_do_not_meet),
         TEST(contexts_are_checked),
         TEST(a_server_key_in_a_file),
+        TEST(a_server_key_that_tls_cannot_use),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
