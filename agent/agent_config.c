@@ -69,8 +69,14 @@ static const struct config_option tunnel_options[] = {
      .type = CONFIG_TEXT,
      .offset = offsetof(struct agent_config_tunnel, proxy),
      .fallback = "",
-     .later = true,
-     .help = "Proxy to connect through. Not supported yet."},
+     .help =
+         "Proxy to connect through, http://[USER@]HOST:PORT (CONNECT) or socks5://[USER@]HOST:PORT. It resolves the "
+         "server's name. Empty: none."},
+    {.name = "proxy-password-file",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct agent_config_tunnel, proxy_password_file),
+     .help =
+         "File with the password of the proxy's USER, readable by its owner only. Read at the start and at a reload."},
     {.name = "warm",
      .type = CONFIG_NUMBER,
      .offset = offsetof(struct agent_config_tunnel, warm),
@@ -153,6 +159,31 @@ static void check_alpn(const struct agent_config_tunnel *tunnel, struct config_e
     }
 }
 
+static void check_proxy(struct agent_config_tunnel *tunnel, struct config_errors *errors)
+{
+    const struct config_section *section = tunnel->service.section;
+    struct error why = ERROR_INIT;
+    struct address address;
+
+    if (tunnel->proxy[0] == '\0') {
+        if (tunnel->proxy_password_file != NULL)
+            config_errors_add(errors, config_line(section, "proxy-password-file"),
+                              "proxy-password-file without a proxy: name it with proxy");
+        return;
+    }
+    if (proxy_parse(tunnel->proxy, &tunnel->upstream_proxy, &why) != ERROR_NONE)
+        config_errors_add(errors, config_line(section, "proxy"), "%s", why.text);
+    else if (tunnel->proxy_password_file != NULL && tunnel->upstream_proxy.user[0] == '\0')
+        config_errors_add(errors, config_line(section, "proxy"),
+                          "proxy-password-file is given, but proxy has no USER: http://USER@HOST:PORT");
+    for (size_t i = 0; i < tunnel->service.connect.n; i++) {
+        if (address_parse(tunnel->service.connect.items[i], ADDRESS_CONNECT, &address, NULL) == ERROR_NONE &&
+            address.kind != ADDRESS_TCP)
+            config_errors_add(errors, config_line(section, "connect"), "%s cannot be reached through a proxy",
+                              tunnel->service.connect.items[i]);
+    }
+}
+
 /* Names are looked up once, at the start: the network process has no access to the user database. */
 static void check_uids(struct agent_config_tunnel *tunnel, struct settings *settings, struct config_errors *errors)
 {
@@ -217,6 +248,7 @@ void agent_config_check(const struct config *config, struct config_errors *error
         check_loopback(tunnel, errors);
         check_server_name(tunnel, errors);
         check_alpn(tunnel, errors);
+        check_proxy(tunnel, errors);
         check_uids(tunnel, ret, errors);
         check_warm(tunnel, ret, errors);
         settings_check_sources(&tunnel->service, "trust", "crl", errors);

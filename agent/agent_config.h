@@ -3,6 +3,7 @@
 #define TOKENTLS_AGENT_AGENT_CONFIG_H
 
 #include "daemon/settings.h"
+#include "net/proxy.h"
 
 /* Section tunnel. */
 struct agent_config_tunnel {
@@ -11,12 +12,13 @@ struct agent_config_tunnel {
     char *server_name; /* never NULL after agent_config_check() */
     struct config_list alpn;
     struct config_list allow_uid;
-    char *proxy;                 /* not supported yet */
+    char *proxy, *proxy_password_file;
     uint64_t warm, warm_idle_ms; /* connections kept ready, and how long each */
 
     /* Not options: */
     uid_t uids[SETTINGS_UIDS_MAX]; /* allow-uid as numbers */
     size_t n_uids;                 /* 0: every local user */
+    struct proxy upstream_proxy;   /* `proxy`, without its password; only if it is not "" */
 };
 
 extern const struct config_schema agent_config_schema;

@@ -2,6 +2,7 @@
 
 #include "agent/agent_config.h"
 #include "agent/warm.h"
+#include "base/secret.h"
 #include "daemon/meters.h"
 #include "daemon/session.h"
 #include "net/peer.h"
@@ -11,7 +12,9 @@
 struct service {
     struct session_service common; /* first: its sessions point to it */
     const struct agent_config_tunnel *settings;
-    struct warm *warm; /* NULL: no connections are kept ready */
+    struct warm *warm;             /* NULL: no connections are kept ready */
+    struct proxy proxy;            /* on the way to the servers, if there is one */
+    struct secret *proxy_password; /* NULL: none */
 };
 
 /* A connection that was ready and waits for its first byte may be replaced so long; then it is like any other. In ms.
@@ -25,10 +28,22 @@ struct tunnel_session {
 
 result tunnel_add_paths(const struct settings_service *settings, struct confinement_paths *paths, struct error *err)
 {
-    (void)settings;
-    (void)paths;
-    (void)err;
-    return ERROR_NONE;
+    return confinement_paths_add(paths, ((const struct agent_config_tunnel *)settings)->proxy_password_file, err);
+}
+
+static result open_proxy(struct service *service, struct error *err)
+{
+    const struct agent_config_tunnel *settings = service->settings;
+    result r = ERROR_NONE;
+
+    if (settings->proxy[0] == '\0')
+        return ERROR_NONE;
+    if (settings->proxy_password_file != NULL)
+        r = proxy_read_password(settings->proxy_password_file, &service->proxy_password, err);
+    service->proxy = settings->upstream_proxy;
+    service->proxy.password = service->proxy_password;
+    service->common.proxy = &service->proxy;
+    return r;
 }
 
 static result open_warm(struct service *service, struct error *err)
@@ -53,6 +68,8 @@ result tunnel_open(struct worker *worker, size_t index, struct service **ret, st
     r = session_service_open(&service->common, worker, index, "tunnel", err);
     service->settings = (const struct agent_config_tunnel *)service->common.settings;
     config.alpn = service->settings->alpn.items;
+    if (r == ERROR_NONE)
+        r = open_proxy(service, err);
     if (r == ERROR_NONE)
         r = session_service_context(&service->common, &config, err);
     meters_warm_wanted(worker_meters(worker, index), service->settings->warm);
@@ -286,5 +303,6 @@ void tunnel_close(struct service *service)
         return;
     warm_free(service->warm);
     session_service_close(&service->common);
+    secret_free(service->proxy_password);
     free(service);
 }

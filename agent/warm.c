@@ -297,6 +297,7 @@ static bool begin(struct warm *warm)
                                       .targets = service->targets,
                                       .n_targets = service->settings->connect.n,
                                       .timeout_ms = service->settings->connect_timeout_ms,
+                                      .proxy = service->proxy,
                                       .done = connected,
                                       .arg = spare};
     struct error err = ERROR_INIT;

@@ -38,7 +38,6 @@ struct config_option {
     const char *fallback;       /* the default as a user would write it (without quotes); NULL: none */
     bool required;              /* must be given and not be empty */
     bool automatic;             /* CONFIG_NUMBER: "auto" is allowed */
-    bool later;                 /* only its default is accepted: the feature does not exist yet */
     bool idle;                  /* accepted, warned about, without effect: nobody is less safe for its absence */
     uint64_t min, max;          /* CONFIG_NUMBER, CONFIG_DURATION */
     const char *const *choices; /* CONFIG_CHOICE; NULL-terminated */

@@ -119,11 +119,7 @@ bool config_value_set(const struct config_value_context *context, const struct c
 {
     void *out = (char *)values + option->offset;
 
-    if (option->later && n > 0 && !(n == 1 && text_equal(texts[0], option->fallback)))
-        config_errors_add(context->errors, context->line, "%s is not supported yet%s%s%s", option->name,
-                          option->fallback == NULL ? "" : "; only \"", option->fallback == NULL ? "" : option->fallback,
-                          option->fallback == NULL ? "" : "\" is accepted");
-    else if (option->required && (n == 0 || texts[0][0] == '\0'))
+    if (option->required && (n == 0 || texts[0][0] == '\0'))
         config_errors_add(context->errors, context->line, "%s is missing%s", option->name,
                           n == 0 ? "" : ": it is empty");
     if (n == 0 && option->fallback != NULL)

@@ -268,6 +268,7 @@ void session_connect_to(struct session *session, const struct address *targets, 
                                       .targets = targets,
                                       .n_targets = n,
                                       .timeout_ms = service->settings->connect_timeout_ms,
+                                      .proxy = service->proxy,
                                       .done = done,
                                       .arg = session};
     struct error err = ERROR_INIT;

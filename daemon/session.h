@@ -25,6 +25,7 @@ struct session_service {
     struct context *context;
     struct identity **identities;
     struct address *targets;
+    const struct proxy *proxy; /* on the way to the targets; borrowed; NULL: none */
     struct session *sessions;
     struct crl_snapshot *crls; /* the last one published; NULL: still those of the start */
     struct loop_timer *tally;  /* counts the bytes of connections that go on */

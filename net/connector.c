@@ -1,6 +1,7 @@
 #include "net/connector.h"
 
 #include "base/clock.h"
+#include "net/proxy_request.h"
 #include "net/resolver.h"
 #include "net/socket.h"
 
@@ -14,7 +15,7 @@
 /* A UNIX socket whose backlog is full cannot be waited for: it is tried again. */
 #define UNIX_RETRY_MS 20
 
-enum state { STATE_START, STATE_RESOLVING, STATE_CONNECTING, STATE_UNIX_BUSY };
+enum state { STATE_START, STATE_RESOLVING, STATE_CONNECTING, STATE_UNIX_BUSY, STATE_PROXY };
 
 struct connector {
     struct loop *loop;
@@ -28,7 +29,9 @@ struct connector {
     uint64_t deadline;         /* of the whole */
     uint64_t target_deadline;  /* of the target's share */
     uint64_t address_deadline; /* of the address's share of that */
-    bool refuse_local;
+    bool refuse_local, proxied;
+    struct proxy proxy;
+    struct proxy_request *request; /* to the proxy that fd is connected to */
     char *dns_servers;
     struct resolver_lookup *lookup;
     int fd; /* -1: none */
@@ -44,6 +47,8 @@ static void drop_socket(struct connector *connector)
 {
     loop_watch_free(connector->watch);
     connector->watch = NULL;
+    proxy_request_cancel(connector->request);
+    connector->request = NULL;
     if (connector->fd >= 0)
         (void)close(connector->fd);
     connector->fd = -1;
@@ -94,17 +99,36 @@ static void report(struct connector *connector, const char *text)
     (void)snprintf(connector->report + used, sizeof(connector->report) - used, "%s%s", separator, text);
 }
 
+/* What is connected to on the way to the target being tried. */
+static const struct address *hop(const struct connector *connector)
+{
+    return connector->proxied ? &connector->proxy.address : &connector->targets[connector->target];
+}
+
+/* "TARGET", or "TARGET through PROXY". */
+static void name_target(const struct connector *connector, char *out, size_t size)
+{
+    char target[ADDRESS_TEXT_MAX], proxy[ADDRESS_TEXT_MAX];
+
+    address_text(&connector->targets[connector->target], target, sizeof(target));
+    if (connector->proxied)
+        (void)snprintf(out, size, "%.250s through %.250s", target,
+                       address_text(&connector->proxy.address, proxy, sizeof(proxy)));
+    else
+        (void)snprintf(out, size, "%s", target);
+}
+
 /* "TARGET: why", or "ADDRESS: why" where a target's first failure has named the target already. */
 static void report_failure(struct connector *connector, unsigned long code, const char *why)
 {
-    const struct address *target = &connector->targets[connector->target];
-    bool several = target->kind == ADDRESS_TCP && !target->literal && connector->state != STATE_RESOLVING;
+    const struct address *to = hop(connector);
+    bool several = to->kind == ADDRESS_TCP && !to->literal && connector->state != STATE_RESOLVING;
     char name[ADDRESS_TEXT_MAX];
     char where[ADDRESS_TEXT_MAX];
     char text[ERROR_TEXT_MAX];
 
     connector->code = code;
-    address_text(target, name, sizeof(name));
+    name_target(connector, name, sizeof(name));
     if (!several) {
         (void)snprintf(text, sizeof(text), "%.500s: %.400s", name, why);
     } else {
@@ -147,6 +171,47 @@ static bool is_connected_to_itself(int fd)
         return own.in.sin_port == peer.in.sin_port && own.in.sin_addr.s_addr == peer.in.sin_addr.s_addr;
     return own.any.sa_family == AF_INET6 && own.in6.sin6_port == peer.in6.sin6_port &&
            memcmp(&own.in6.sin6_addr, &peer.in6.sin6_addr, sizeof(own.in6.sin6_addr)) == 0;
+}
+
+static void proceed(struct connector *connector);
+
+static void on_proxy(void *arg, const struct error *err)
+{
+    struct connector *connector = arg;
+
+    connector->request = NULL;
+    if (err == NULL) {
+        finish(connector, NULL);
+        return;
+    }
+    drop_socket(connector);
+    report_failure(connector, 0, err->text);
+    connector->address++;
+    proceed(connector);
+}
+
+/* The hop has accepted the connection: what is left is asking the proxy. The last thing its caller does. */
+static void on_connected(struct connector *connector)
+{
+    struct proxy_request_config config = {.loop = connector->loop,
+                                          .fd = connector->fd,
+                                          .proxy = &connector->proxy,
+                                          .target = &connector->targets[connector->target],
+                                          .done = on_proxy,
+                                          .arg = connector};
+    struct error failure = ERROR_INIT;
+
+    if (!connector->proxied) {
+        finish(connector, NULL);
+        return;
+    }
+    loop_watch_free(connector->watch);
+    connector->watch = NULL;
+    connector->request = proxy_request_start(&config, &failure);
+    if (connector->request == NULL)
+        finish(connector, &failure);
+    else
+        wait_until(connector, STATE_PROXY, connector->address_deadline);
 }
 
 static void on_writable(void *arg, unsigned events);
@@ -245,7 +310,7 @@ static void set_localhost(struct connector *connector, uint16_t port)
 /* Fills in the target's addresses (none: it has failed already); ATTEMPT_WAITS: they are being looked up. */
 static enum attempt start_target(struct connector *connector)
 {
-    const struct address *target = &connector->targets[connector->target];
+    const struct address *target = hop(connector);
 
     connector->n_addresses = 0;
     connector->address = 0;
@@ -275,7 +340,7 @@ static void proceed(struct connector *connector)
                 share(connector->target_deadline, connector->n_addresses - connector->address);
             switch (try_address(connector)) {
             case ATTEMPT_CONNECTED:
-                finish(connector, NULL);
+                on_connected(connector);
                 return;
             case ATTEMPT_WAITS:
                 return;
@@ -311,7 +376,7 @@ static void on_writable(void *arg, unsigned events)
 
     (void)events;
     if (check_connected(connector) == ATTEMPT_CONNECTED) {
-        finish(connector, NULL);
+        on_connected(connector);
         return;
     }
     connector->address++;
@@ -328,7 +393,7 @@ static void unix_again(struct connector *connector)
     }
     switch (try_address(connector)) {
     case ATTEMPT_CONNECTED:
-        finish(connector, NULL);
+        on_connected(connector);
         return;
     case ATTEMPT_WAITS:
         return;
@@ -352,6 +417,11 @@ static void on_timer(void *arg)
         connector->lookup = NULL;
         report_failure(connector, ETIMEDOUT, "cannot resolve: timed out");
         break;
+    case STATE_PROXY:
+        drop_socket(connector);
+        report_failure(connector, ETIMEDOUT, "the proxy does not answer: timed out");
+        connector->address++;
+        break;
     case STATE_CONNECTING:
         (void)attempt_failed(connector, ETIMEDOUT);
         connector->address++;
@@ -372,6 +442,8 @@ static result take_config(struct connector *connector, const struct connector_co
     for (size_t i = 0; i < config->n_targets; i++) {
         if (config->targets[i].kind == ADDRESS_SYSTEMD)
             return error_set(err, ERROR_INTERNAL, "cannot connect to a systemd socket");
+        if (config->targets[i].kind != ADDRESS_TCP && config->proxy != NULL)
+            return error_set(err, ERROR_INTERNAL, "cannot connect to a UNIX socket through a proxy");
     }
     connector->targets = calloc(config->n_targets, sizeof(*connector->targets));
     if (connector->targets == NULL)
@@ -387,6 +459,9 @@ static result take_config(struct connector *connector, const struct connector_co
         limit = CONNECTOR_TIMEOUT_MAX_MS;
     connector->deadline = clock_deadline(limit);
     connector->refuse_local = config->refuse_local;
+    connector->proxied = config->proxy != NULL;
+    if (connector->proxied)
+        connector->proxy = *config->proxy;
     connector->loop = config->loop;
     connector->done = config->done;
     connector->arg = config->arg;

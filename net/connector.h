@@ -20,13 +20,15 @@
 #define CONNECTOR_TIMEOUT_MAX_MS 300000
 
 struct connector;
+struct proxy; /* net/proxy.h */
 
 /*
  * The end: a connected socket (non-blocking, close-on-exec, TCP_NODELAY and keepalive set), which belongs to the
  * callee, and the index of its target; or fd -1 and err. Called exactly once, never from within connector_start(); the
  * connector is gone already.
  * Failure: ERROR_IO; the text lists what was tried, "gateway.example:8443: 192.0.2.1: Connection refused; ...", and the
- * code is the errno of the last attempt (0 for resolution). ERROR_INTERNAL when memory is exhausted.
+ * code is the errno of the last attempt (0 for resolution, and for what a proxy says). ERROR_INTERNAL when memory is
+ * exhausted.
  */
 typedef void connector_done_fn(void *arg, int fd, size_t target, const struct error *err);
 
@@ -39,6 +41,11 @@ struct connector_config {
      * targets not tried yet, and a target's share among its addresses, so that one silent address does not use it up.
      */
     uint64_t timeout_ms;
+    /*
+     * Each target is reached through this proxy, which also resolves its name; all of them are ADDRESS_TCP then.
+     * Copied, but for the password. NULL: directly.
+     */
+    const struct proxy *proxy;
     bool refuse_local;       /* pass over addresses that address_socket_is_local() names */
     const char *dns_servers; /* "IP:PORT,..." instead of /etc/resolv.conf's; NULL: none. Copied */
     connector_done_fn *done;

@@ -130,8 +130,15 @@ static const struct bad bad_agent[] = {
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"unix:/x\" }\n", "x.conf:1: ", "server-name is missing"},
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n tls = \"1.1\" }\n",
      "x.conf:2: ", "tls must be any|1.2|1.3, not \"1.1\""},
-    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n proxy = \"http://p:3128\" }\n",
-     "x.conf:2: ", "proxy is not supported yet"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n proxy = \"https://p:3128\" }\n",
+     "x.conf:2: ", "a proxy is http://[USER@]HOST:PORT or socks5://[USER@]HOST:PORT"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n proxy-password-file = \"x\" }\n",
+     "x.conf:2: ", "proxy-password-file without a proxy"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" proxy-password-file = \"x\"\n proxy = \"http://p:1\" "
+     "}\n",
+     "x.conf:2: ", "proxy has no USER"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" server-name = \"h\" proxy = \"socks5://p:1\"\n connect = \"unix:/x\" }\n",
+     "x.conf:2: ", "unix:/x cannot be reached through a proxy"},
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n max-connections = 0 }\n",
      "x.conf:2: ", "max-connections must be a number from 1 to 1000000"},
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n connect-timeout = \"0\" }\n",
@@ -557,7 +564,7 @@ static void test_samples(void **state)
     (void)state;
     if (!try_text(false, agent, &errors) || !try_text(true, gateway, &errors))
         fail_msg("%s", errors.text[0]);
-    assert_int_equal(try_commented(false, agent), 12);
+    assert_int_equal(try_commented(false, agent), 13);
     assert_int_equal(try_commented(true, gateway), 10);
     free(agent);
     free(gateway);

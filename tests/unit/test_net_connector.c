@@ -1,6 +1,7 @@
 #include "net_test.h"
 
 #include "net/connector.h"
+#include "net/proxy.h"
 #include "net/resolver.h"
 
 #include <netinet/tcp.h>
@@ -146,6 +147,7 @@ struct scene {
     struct address targets[4];
     size_t n;
     uint64_t timeout_ms;
+    const struct proxy *proxy;
 };
 
 static void scene_start(struct scene *scene)
@@ -174,6 +176,7 @@ static struct connector *start(struct scene *scene)
                                             .targets = scene->targets,
                                             .n_targets = scene->n,
                                             .timeout_ms = scene->timeout_ms,
+                                            .proxy = scene->proxy,
                                             .dns_servers = scene->dns.servers,
                                             .done = on_done,
                                             .arg = &scene->outcome};
@@ -360,6 +363,126 @@ static void test_silent_name_server(void **state)
     scene_end(&scene);
 }
 
+/* An HTTP proxy on the loop: it answers the first request with 503 and the others with 200, or is silent. */
+struct http_proxy {
+    struct loop *loop;
+    struct loop_watch *watch, *clients[4];
+    int listening, fds[4];
+    size_t n;
+    bool silent;
+    char asked[4][200];
+};
+
+static void on_request(void *arg, unsigned events)
+{
+    static const char refusal[] = "HTTP/1.1 503 No\r\n\r\n", good[] = "HTTP/1.1 200 OK\r\n\r\n";
+    struct http_proxy *proxy = arg;
+    size_t i = proxy->n - 1;
+    const char *text = i == 0 ? refusal : good;
+    ssize_t n = recv(proxy->fds[i], proxy->asked[i], sizeof(proxy->asked[i]) - 1, 0);
+
+    (void)events;
+    loop_watch_set(proxy->clients[i], 0);
+    if (n > 0 && !proxy->silent)
+        assert_int_equal(send(proxy->fds[i], text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+static void on_client(void *arg, unsigned events)
+{
+    struct http_proxy *proxy = arg;
+
+    (void)events;
+    assert_true(proxy->n < 4);
+    proxy->fds[proxy->n] = accept4(proxy->listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    assert_true(proxy->fds[proxy->n] >= 0);
+    proxy->clients[proxy->n] = loop_watch_new(proxy->loop, proxy->fds[proxy->n], on_request, proxy, NULL);
+    loop_watch_set(proxy->clients[proxy->n++], LOOP_READ);
+}
+
+static void proxy_start(struct http_proxy *self, struct loop *loop, struct proxy *ret)
+{
+    struct address_socket local;
+    char text[64];
+
+    *self = (struct http_proxy){.loop = loop, .listening = net_listen(4, &local)};
+    self->watch = loop_watch_new(loop, self->listening, on_client, self, NULL);
+    loop_watch_set(self->watch, LOOP_READ);
+    (void)snprintf(text, sizeof(text), "http://127.0.0.1:%u", address_socket_port(&local));
+    assert_int_equal(proxy_parse(text, ret, NULL), ERROR_NONE);
+}
+
+static void proxy_stop(struct http_proxy *self)
+{
+    for (size_t i = 0; i < self->n; i++) {
+        loop_watch_free(self->clients[i]);
+        (void)close(self->fds[i]);
+    }
+    loop_watch_free(self->watch);
+    (void)close(self->listening);
+}
+
+static void test_through_a_proxy(void **state)
+{
+    struct http_proxy server;
+    struct proxy proxy;
+    struct scene scene;
+
+    (void)state;
+    scene_start(&scene);
+    proxy_start(&server, scene.loop, &proxy);
+    scene.proxy = &proxy;
+    target(&scene, "v4.test", 1);
+    target(&scene, "nosuch.test", 2);
+    finish(&scene);
+    assert_true(scene.outcome.fd >= 0);
+    assert_int_equal(scene.outcome.target, 1);
+    assert_int_equal(scene.dns.questions, 0); /* names are the proxy's business */
+    assert_int_equal(server.n, 2);
+    assert_memory_equal(server.asked[0], "CONNECT v4.test:1 HTTP/1.1\r\n", 28);
+    assert_memory_equal(server.asked[1], "CONNECT nosuch.test:2 HTTP/1.1\r\n", 32);
+    (void)close(scene.outcome.fd);
+    proxy_stop(&server);
+    scene_end(&scene);
+}
+
+static void test_proxies_that_fail(void **state)
+{
+    struct http_proxy server;
+    struct proxy proxy;
+    struct scene scene;
+    char expected[200];
+    uint16_t port;
+    int dead = dead_port(&port);
+
+    (void)state;
+    scene_start(&scene);
+    proxy_start(&server, scene.loop, &proxy);
+    scene.proxy = &proxy;
+    target(&scene, "v4.test", 1);
+    finish(&scene);
+    (void)snprintf(
+        expected, sizeof(expected),
+        "v4.test:1 through 127.0.0.1:%u: the proxy answered CONNECT with status 503: it cannot reach the server",
+        proxy.address.port);
+    expect_text(&scene, expected);
+
+    scene.outcome = (struct outcome){.fd = -1};
+    server.silent = true;
+    scene.timeout_ms = 150;
+    finish(&scene);
+    expect_text(&scene, "the proxy does not answer: timed out");
+    proxy_stop(&server);
+
+    scene.outcome = (struct outcome){.fd = -1};
+    scene.timeout_ms = DEADLINE_MS;
+    proxy.address.port = port;
+    finish(&scene);
+    (void)snprintf(expected, sizeof(expected), "v4.test:1 through 127.0.0.1:%u: Connection refused", port);
+    expect_text(&scene, expected);
+    (void)close(dead);
+    scene_end(&scene);
+}
+
 /* Fill a listener's backlog: further connections stay in SYN_SENT, as at a host that drops packets. */
 #define FILLERS 64
 static int full_listener(struct address_socket *ret, int fillers[FILLERS])
@@ -541,6 +664,8 @@ int main(void)
         cmocka_unit_test(test_names_without_an_address),
         cmocka_unit_test(test_many_addresses),
         cmocka_unit_test(test_silent_name_server),
+        cmocka_unit_test(test_through_a_proxy),
+        cmocka_unit_test(test_proxies_that_fail),
         cmocka_unit_test(test_time_out_against_a_full_backlog),
         cmocka_unit_test(test_full_unix_backlog),
         cmocka_unit_test(test_cancel_in_every_state),
