@@ -161,16 +161,17 @@ static void wait_until(struct connector *connector, enum state state, uint64_t d
 }
 
 /* A TCP socket can connect to itself when its own port is drawn as the one that nobody listens on. */
-static bool is_connected_to_itself(int fd)
+static bool is_connected_to_itself(int fd, const struct address_socket *peer)
 {
-    struct address_socket own, peer;
+    struct address_socket own;
 
-    if (address_of_socket(fd, &own, NULL) != ERROR_NONE || address_of_peer(fd, &peer, NULL) != ERROR_NONE)
+    if (peer->any.sa_family == AF_UNIX || address_of_socket(fd, &own, NULL) != ERROR_NONE ||
+        address_socket_port(&own) != address_socket_port(peer))
         return false;
     if (own.any.sa_family == AF_INET)
-        return own.in.sin_port == peer.in.sin_port && own.in.sin_addr.s_addr == peer.in.sin_addr.s_addr;
-    return own.any.sa_family == AF_INET6 && own.in6.sin6_port == peer.in6.sin6_port &&
-           memcmp(&own.in6.sin6_addr, &peer.in6.sin6_addr, sizeof(own.in6.sin6_addr)) == 0;
+        return own.in.sin_addr.s_addr == peer->in.sin_addr.s_addr;
+    return own.any.sa_family == AF_INET6 &&
+           memcmp(&own.in6.sin6_addr, &peer->in6.sin6_addr, sizeof(own.in6.sin6_addr)) == 0;
 }
 
 static void proceed(struct connector *connector);
@@ -232,7 +233,7 @@ static enum attempt check_connected(struct connector *connector)
 
     if (getsockopt(connector->fd, SOL_SOCKET, SO_ERROR, &errnum, &length) != 0)
         errnum = errno;
-    if (errnum == 0 && is_connected_to_itself(connector->fd))
+    if (errnum == 0 && is_connected_to_itself(connector->fd, &connector->addresses[connector->address]))
         errnum = ECONNREFUSED;
     if (errnum != 0)
         return attempt_failed(connector, errnum);

@@ -376,7 +376,6 @@ static void on_connection(void *arg, unsigned events)
                 back_off(listener, errno);
             return;
         }
-        socket_tune(fd);
         listener->accepted(listener->arg, fd, &peer);
         if (freed)
             return;
@@ -406,6 +405,7 @@ struct listener *listener_new(const struct listener_config *config, struct error
         struct watched *watched = &listener->sockets[i];
 
         *watched = (struct watched){.listener = listener, .fd = config->fds[i]};
+        socket_tune(watched->fd); /* what is accepted has the options of the listening socket (tcp(7)) */
         watched->watch = loop_watch_new(config->loop, watched->fd, on_connection, watched, err);
         if (watched->watch == NULL)
             goto err0;

@@ -191,7 +191,8 @@ static void run_queue(struct loop *loop, enum loop_priority priority, unsigned l
     while (limit > 0 && (watch = TAILQ_FIRST(&loop->ready[priority])) != NULL) {
         TAILQ_REMOVE(&loop->ready[priority], watch, entry);
         watch->queued = false;
-        events = watch->ready & watch->interest; /* the interest may have changed while it stood in the queue */
+        events = watch->ready &
+                 (watch->interest | LOOP_TURN); /* the interest may have changed while it stood in the queue */
         if (events == 0)
             continue;
         limit--;
@@ -265,6 +266,16 @@ result loop_post(struct loop *loop, loop_post_fn *fn, void *arg, struct error *e
     return ERROR_NONE;
 }
 
+static void enqueue(struct loop_watch *watch, unsigned events)
+{
+    if (!watch->queued) {
+        watch->queued = true;
+        watch->ready = 0;
+        TAILQ_INSERT_TAIL(&watch->loop->ready[watch->priority], watch, entry);
+    }
+    watch->ready |= events;
+}
+
 static void on_ready(evutil_socket_t fd, short what, void *arg)
 {
     struct loop_watch *watch = arg;
@@ -276,12 +287,7 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
         watch->fn(watch->arg, events);
         return;
     }
-    if (!watch->queued) {
-        watch->queued = true;
-        watch->ready = 0;
-        TAILQ_INSERT_TAIL(&watch->loop->ready[watch->priority], watch, entry);
-    }
-    watch->ready |= events;
+    enqueue(watch, events);
 }
 
 /* Asked of the kernel rather than of libevent, which would complain on standard error. */
@@ -357,6 +363,7 @@ void loop_watch_set(struct loop_watch *watch, unsigned events)
 {
     unsigned changed = watch->interest ^ events;
 
+    watch->ready &= ~LOOP_TURN;
     if (watch->unpollable) {
         set_unpollable(watch, events);
         return;
@@ -374,6 +381,11 @@ void loop_watch_set(struct loop_watch *watch, unsigned events)
         else
             (void)event_del(watch->write);
     }
+}
+
+void loop_watch_turn(struct loop_watch *watch)
+{
+    enqueue(watch, LOOP_TURN);
 }
 
 static void leave_queue(struct loop_watch *watch)

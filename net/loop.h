@@ -18,6 +18,8 @@ struct loop_timer;
 /* Interest in, and occurrence of, readiness of a descriptor. LOOP_READ also reports end of file and errors. */
 #define LOOP_READ 1U
 #define LOOP_WRITE 2U
+/* Occurrence only: loop_watch_turn() was called. */
+#define LOOP_TURN 4U
 
 enum loop_priority {
     LOOP_PRIORITY_DATA = 0,      /* established connections, keyholder replies, timers */
@@ -56,6 +58,12 @@ MUST_USE struct loop_watch *loop_watch_new(struct loop *loop, int fd, loop_watch
 
 /* Set interest: 0 or LOOP_READ | LOOP_WRITE. Cheap when unchanged. */
 void loop_watch_set(struct loop_watch *watch, unsigned events);
+
+/*
+ * Have fn called once with LOOP_TURN, at the watch's priority, whatever becomes of its descriptor; a call of
+ * loop_watch_set() takes that back. Without a system call. Not for LOOP_PRIORITY_DATA.
+ */
+void loop_watch_turn(struct loop_watch *watch);
 
 /* Move to another priority (a connection whose handshake is done). New watches have LOOP_PRIORITY_DATA. */
 void loop_watch_set_priority(struct loop_watch *watch, enum loop_priority priority);

@@ -35,11 +35,11 @@
 static void enter(struct connection *connection, enum connection_state state)
 {
     static const unsigned interest[] = {
-        [CONNECTION_READY] = LOOP_WRITE,
+        [CONNECTION_READY] = 0,
         [CONNECTION_WANT_READ] = LOOP_READ,
         [CONNECTION_WANT_WRITE] = LOOP_WRITE,
         [CONNECTION_WANT_TOKEN] = 0,
-        [CONNECTION_WANT_VERDICT] = LOOP_WRITE,
+        [CONNECTION_WANT_VERDICT] = 0,
         [CONNECTION_WANT_STATUS] = 0,
         [CONNECTION_ESTABLISHED] = 0,
         [CONNECTION_CLOSED] = 0,
@@ -47,8 +47,11 @@ static void enter(struct connection *connection, enum connection_state state)
     };
 
     connection->state = state;
-    if (connection->watch != NULL)
-        loop_watch_set(connection->watch, interest[state]);
+    if (connection->watch == NULL)
+        return;
+    loop_watch_set(connection->watch, interest[state]);
+    if (state == CONNECTION_READY || state == CONNECTION_WANT_VERDICT)
+        loop_watch_turn(connection->watch);
 }
 
 bool connection_await_verdict(struct connection *connection, X509 *leaf, STACK_OF(X509) * untrusted)

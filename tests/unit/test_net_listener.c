@@ -3,6 +3,8 @@
 #include "net/listener.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -280,6 +282,15 @@ struct host {
     bool free_on_accept, pause_on_accept;
 };
 
+static int option(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t length = sizeof(value);
+
+    assert_int_equal(getsockopt(fd, level, name, &value, &length), 0);
+    return value;
+}
+
 static void on_accepted(void *arg, int fd, const struct address_socket *peer)
 {
     struct host *host = arg;
@@ -288,6 +299,9 @@ static void on_accepted(void *arg, int fd, const struct address_socket *peer)
     address_socket_text(peer, host->peer, sizeof(host->peer));
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
+    assert_int_equal(option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 60);
     (void)close(fd);
     if (host->pause_on_accept)
         listener_pause(host->listener);

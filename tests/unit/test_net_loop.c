@@ -227,6 +227,42 @@ static void test_change_of_priority_and_interest_while_queued(void **state)
     loop_free(loop);
 }
 
+/* Without an interest and whatever the descriptor says, in order of asking, and no more of them in a turn than of
+ * others. */
+static void test_turns_on_demand(void **state)
+{
+    struct loop *loop = net_loop();
+    struct watched handshakes[MANY];
+    int pairs[MANY][2];
+    struct loop_timer *stop = loop_timer_new(loop, net_stop, loop, NULL);
+
+    (void)state;
+    forget();
+    for (int i = 0; i < MANY; i++) {
+        readable_pair(pairs[i]);
+        watch(loop, &handshakes[i], pairs[i][0], 'h', LOOP_PRIORITY_HANDSHAKE);
+        loop_watch_set(handshakes[i].watch, 0);
+        loop_watch_turn(handshakes[i].watch);
+        loop_watch_turn(handshakes[i].watch);
+    }
+    loop_watch_set(handshakes[1].watch, 0); /* takes it back */
+    loop_watch_free(handshakes[2].watch);
+    loop_timer_set(stop, 0);
+    loop_run(loop);
+    assert_int_equal(count('h'), LOOP_HANDSHAKES_PER_TURN);
+    assert_int_equal(handshakes[0].seen, LOOP_TURN);
+    loop_run_ready(loop);
+    assert_int_equal(count('h'), MANY - 2);
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(handshakes[i].seen, i == 1 || i == 2 ? 0 : LOOP_TURN);
+        if (i != 2)
+            loop_watch_free(handshakes[i].watch);
+        close_pair(pairs[i]);
+    }
+    loop_timer_free(stop);
+    loop_free(loop);
+}
+
 static void test_unpollable_descriptors_are_ready(void **state)
 {
     char path[] = "/tmp/tokentls-loop-XXXXXX";
@@ -422,6 +458,7 @@ int main(void)
         cmocka_unit_test(test_free_while_collected),
         cmocka_unit_test(test_free_itself),
         cmocka_unit_test(test_change_of_priority_and_interest_while_queued),
+        cmocka_unit_test(test_turns_on_demand),
         cmocka_unit_test(test_unpollable_descriptors_are_ready),
         cmocka_unit_test(test_timers),
         cmocka_unit_test(test_posts_from_threads_in_order),

@@ -179,20 +179,33 @@ static void freeing_while_the_token_signs(void **state)
     }
 }
 
-/* Frees both connections after so many turns of the loop. */
+/* Frees both connections after so many turns of the loop: before the handshake steps of that turn, or among them. */
 struct reaper {
     struct world *world;
     struct pair *pair;
     struct loop_timer *timer;
+    struct loop_watch *among;
     int turns, phase;
+    bool later;
     bool freed;
     unsigned seen[2]; /* bit mask of the states in which client and server were freed */
 };
 
-static void reap(void *arg)
+static void reap_now(void *arg, unsigned events)
 {
     struct reaper *reaper = arg;
     struct pair *p = reaper->pair;
+
+    (void)events;
+    reaper->seen[0] |= 1U << p->client.connection->state;
+    reaper->seen[1] |= 1U << p->server.connection->state;
+    free_pair(p);
+    reaper->freed = true;
+}
+
+static void reap(void *arg)
+{
+    struct reaper *reaper = arg;
 
     if (reaper->turns-- > 0) {
         if ((reaper->turns + reaper->phase) % 3 == 0)
@@ -200,10 +213,10 @@ static void reap(void *arg)
         loop_timer_set(reaper->timer, 0);
         return;
     }
-    reaper->seen[0] |= 1U << p->client.connection->state;
-    reaper->seen[1] |= 1U << p->server.connection->state;
-    free_pair(p);
-    reaper->freed = true;
+    if (reaper->later)
+        loop_watch_turn(reaper->among);
+    else
+        reap_now(reaper, 0);
 }
 
 static void freeing_at_every_turn(void **state)
@@ -214,15 +227,21 @@ static void freeing_at_every_turn(void **state)
     unsigned all = 1U << CONNECTION_READY | 1U << CONNECTION_WANT_READ | 1U << CONNECTION_WANT_TOKEN |
                    1U << CONNECTION_WANT_VERDICT | 1U << CONNECTION_ESTABLISHED;
 
+    int fds[2];
+
+    make_pair(fds);
     reaper.timer = loop_timer_new(w->loop, reap, &reaper, &err);
-    for (int n = 0; n < 180; n++) {
+    reaper.among = loop_watch_new(w->loop, fds[0], reap_now, &reaper, &err);
+    loop_watch_set_priority(reaper.among, LOOP_PRIORITY_HANDSHAKE);
+    for (int n = 0; n < 360; n++) {
         struct pair p;
 
         w->holder.hold = true;
         start_plain(w, &p, n % 2 == 0 ? CONTEXT_TLS_1_2 : CONTEXT_TLS_1_3);
         reaper.pair = &p;
-        reaper.turns = n / 6;
+        reaper.turns = n / 12;
         reaper.phase = n / 2 % 3;
+        reaper.later = n / 6 % 2 == 1;
         reaper.freed = false;
         loop_timer_set(reaper.timer, 0);
         run_until(w, &reaper.freed);
@@ -234,6 +253,9 @@ static void freeing_at_every_turn(void **state)
     assert_int_equal(reaper.seen[0] & all, all);
     assert_int_equal(reaper.seen[1] & all, all);
     loop_timer_free(reaper.timer);
+    loop_watch_free(reaper.among);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
 }
 
 static void a_wrong_signature_ends_the_handshake(void **state)
