@@ -417,17 +417,23 @@ static struct operation *find_in_flight(struct keyholder_client *client, uint64_
     return NULL;
 }
 
+/* Milliseconds since it was asked for; `less` that. */
+static uint32_t time_waited(const struct operation *operation, uint32_t less)
+{
+    uint64_t passed = clock_monotonic_ms() - operation->asked_at;
+
+    passed = passed > less ? passed - less : 0;
+    return passed > UINT32_MAX ? UINT32_MAX : (uint32_t)passed;
+}
+
 static result on_started(struct keyholder_client *client, uint64_t id, struct error *err)
 {
     struct operation *operation = find_in_flight(client, id);
-    uint64_t waited;
 
     if (operation == NULL || operation->started)
         return error_set(err, ERROR_PROTOCOL, "STARTED for a request that does not wait");
-    waited = clock_monotonic_ms() - operation->asked_at;
     operation->started = true;
     operation->shown.state = SIGN_STARTED;
-    operation->shown.wait_ms = waited > UINT32_MAX ? UINT32_MAX : (uint32_t)waited;
     return ERROR_NONE;
 }
 
@@ -435,7 +441,7 @@ static result on_result(struct keyholder_client *client, const struct protocol_r
 {
     struct operation *operation = find_in_flight(client, got->id);
 
-    if (operation == NULL || (got->ok && !operation->started))
+    if (operation == NULL)
         return error_set(err, ERROR_PROTOCOL, "RESULT for a request that is not under way");
     forget_in_flight(client, operation);
     client->credit++;
@@ -454,6 +460,7 @@ static result on_result(struct keyholder_client *client, const struct protocol_r
     operation->shown.signature_length = got->signature_length;
     operation->shown.mechanism = operation->mechanism;
     operation->shown.sign_ms = got->sign_ms;
+    operation->shown.wait_ms = time_waited(operation, got->sign_ms);
     operation_end(operation, SIGN_DONE);
     return ERROR_NONE;
 }

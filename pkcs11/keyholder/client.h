@@ -79,7 +79,7 @@ struct sign_request {
 
 enum sign_state {
     SIGN_QUEUED,  /* here or in the keyholder, waiting */
-    SIGN_STARTED, /* the token is at work; sign-timeout runs in the keyholder */
+    SIGN_STARTED, /* the token has been at work for a while; sign-timeout runs in the keyholder */
     SIGN_DONE,    /* a verified signature is there */
     SIGN_FAILED   /* see error */
 };
@@ -90,7 +90,7 @@ struct sign_operation {
     size_t signature_length;
     const char *mechanism; /* "CKM_ECDSA"; owned by the operation */
     uint32_t sign_ms;      /* time on the token */
-    uint32_t wait_ms;      /* time from request to STARTED */
+    uint32_t wait_ms;      /* the rest of the time from request to result: in queues and on the way */
     struct error error;    /* SIGN_FAILED */
 };
 

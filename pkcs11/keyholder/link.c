@@ -188,9 +188,9 @@ void link_flush(struct link *link)
 
 void link_started(struct request *request)
 {
-    request->started = true;
-    if (request->link == NULL)
+    if (request->announced || request->link == NULL)
         return;
+    request->announced = true;
     protocol_encode_started(&request->link->out, request->id);
     reply(request->link);
 }
@@ -205,16 +205,19 @@ static void take_off(struct link *link, const struct request *request)
     }
 }
 
-void link_finish(struct request *request, const struct protocol_result *outcome)
+bool link_finish(struct request *request, const struct protocol_result *outcome)
 {
     struct link *link = request->link;
+    bool sent = true;
 
     if (link != NULL) {
         protocol_encode_result(&link->out, outcome);
         reply(link);
         take_off(link, request);
+        sent = !link->broken && link->first == NULL;
     }
     free(request);
+    return sent;
 }
 
 static void set_failure(const struct request *request, const struct error *reason, struct protocol_result *ret)
@@ -228,7 +231,7 @@ void link_fail(struct request *request, const struct error *reason)
     struct protocol_result outcome;
 
     set_failure(request, reason, &outcome);
-    link_finish(request, &outcome);
+    (void)link_finish(request, &outcome);
 }
 
 void link_abandon(struct request *request, const struct error *reason)

@@ -22,7 +22,7 @@ struct request {
     struct link *link;      /* NULL when the worker is gone: the result interests nobody */
     uint64_t id;
     struct keyring_request sign; /* its message points behind this structure */
-    bool started;
+    bool announced;              /* STARTED was sent */
 };
 
 /*
@@ -49,9 +49,10 @@ void link_break(struct link *link);
 /* Send what waits, then what the worker has not been told yet of the identities. */
 void link_flush(struct link *link);
 
-/* Tell that a request has started; send its result and free it (its link may be NULL). */
+/* Tell that a request has started, unless that was told; send its result and free it (its link may be NULL). */
 void link_started(struct request *request);
-void link_finish(struct request *request, const struct protocol_result *outcome);
+/* As it says; false when the worker's socket wants attention: it is gone, or the result waits for room. */
+bool link_finish(struct request *request, const struct protocol_result *outcome);
 /* As link_finish() with a failure. */
 void link_fail(struct request *request, const struct error *reason);
 /* Tell of a failure, but leave the request to the thread that is at work on it; its link is NULL then. */

@@ -355,7 +355,7 @@ static void read_control(struct server *server)
     end(server, EXIT_BROKEN);
 }
 
-/* With the lock held. True when *audit is to be written. */
+/* With the lock held. True when *audit is to be written; else the request is in the queue, or *err is set. */
 static bool handle_sign(struct server *server, struct link *link, const struct protocol_sign *sign, struct audit *audit,
                         struct error *err)
 {
@@ -370,10 +370,8 @@ static bool handle_sign(struct server *server, struct link *link, const struct p
     audit->scheme = sign->scheme;
     audit->length = sign->length;
     if (keyring_check(signers->keyring, &request->sign, &audit->reason) == ERROR_NONE &&
-        queue_add(signers->queue, &request->item, &audit->reason) == ERROR_NONE) {
-        signers_wake(signers);
+        queue_add(signers->queue, &request->item, &audit->reason) == ERROR_NONE)
         return false;
-    }
     link_fail(request, &audit->reason);
     return true;
 }
@@ -412,6 +410,8 @@ static bool handle_message(struct server *server, struct link *link, size_t leng
     unlock(server);
     if (write)
         audit_write(&audit);
+    else if (message.type == PROTOCOL_SIGN)
+        signers_wake(&server->signers);
     return err->category == ERROR_NONE;
 }
 
@@ -440,6 +440,7 @@ static void read_link(struct server *server, struct link *link)
 static void flush_links(struct server *server)
 {
     lock(server);
+    signers_announce(&server->signers, clock_monotonic_ms());
     for (size_t i = server->n_links; i > 0; i--) {
         link_flush(server->links[i - 1]);
         if (link_is_broken(server->links[i - 1]))

@@ -75,13 +75,22 @@ static result check_start(const struct signers *signers, const struct request *r
     return keyring_usable(signers->keyring, request->sign.key, err);
 }
 
-/* With the lock held on entry and on return; released in between. */
-static void serve(struct signers *signers, struct signer *self, struct request *request)
+/* With the lock held: who else has something to do now. */
+static void pass_on(struct signers *signers)
+{
+    if (signers->look_wanted)
+        pthread_cond_broadcast(&signers->turn);
+    if (queue_count(signers->queue) > 0)
+        pthread_cond_signal(&signers->work);
+}
+
+/* With the lock held on entry and on return; released in between. True when the reader is to look at the links. */
+static bool serve(struct signers *signers, struct signer *self, struct request *request)
 {
     struct protocol_result outcome = {.ok = false};
     struct token_signature signature = {.length = 0};
     struct audit audit;
-    bool person = false;
+    bool person = false, unsent;
 
     audit_begin(signers, request, &audit);
     if (check_start(signers, request, &audit.reason) != ERROR_NONE) {
@@ -89,13 +98,13 @@ static void serve(struct signers *signers, struct signer *self, struct request *
         pthread_mutex_unlock(&signers->lock);
         audit_write(&audit);
         pthread_mutex_lock(&signers->lock);
-        return;
+        return true;
     }
     person = signers->look_timeout_ms == 0 && keyring_always_authenticates(signers->keyring, request->sign.key);
     self->limit = person ? CLOCK_NEVER : clock_deadline(signers->sign_timeout_ms);
     self->request = request;
+    self->since = clock_monotonic_ms();
     signers->n_running++;
-    link_started(request);
     pthread_mutex_unlock(&signers->lock);
 
     perform(signers, request, &outcome, &signature, &audit);
@@ -104,14 +113,14 @@ static void serve(struct signers *signers, struct signer *self, struct request *
     self->request = NULL;
     signers->n_running--;
     signers->last_use = clock_monotonic_ms();
-    link_finish(request, &outcome);
+    unsent = !link_finish(request, &outcome);
     if (audit.reason.category == ERROR_TOKEN)
         signers->look_wanted = true; /* the token may be gone: say so before the next poll is due */
-    pthread_cond_broadcast(&signers->turn);
-    pthread_cond_signal(&signers->work);
+    pass_on(signers);
     pthread_mutex_unlock(&signers->lock);
     audit_write(&audit);
     pthread_mutex_lock(&signers->lock);
+    return unsent;
 }
 
 /* The last thing a thread does; with the lock held on entry. */
@@ -135,8 +144,8 @@ static void *signer_main(void *arg)
             pthread_cond_wait(&signers->work, &signers->lock);
             continue;
         }
-        serve(signers, self, (struct request *)item);
-        wake_reader(signers); /* a worker that did not read may have something waiting */
+        if (serve(signers, self, (struct request *)item))
+            wake_reader(signers); /* a worker that did not read has something waiting */
     }
     leave(signers);
     return NULL;
@@ -305,6 +314,16 @@ result signers_start(struct signers *signers, struct error *err)
 void signers_wake(struct signers *signers)
 {
     pthread_cond_signal(&signers->work);
+}
+
+void signers_announce(struct signers *signers, uint64_t now)
+{
+    for (size_t i = 0; i < signers->n_signers; i++) {
+        const struct signer *signer = &signers->signers[i];
+
+        if (signer->request != NULL && now - signer->since >= SIGNERS_STARTED_MS)
+            link_started(signer->request);
+    }
 }
 
 void signers_order(struct signers *signers, enum keyholder_order order, uint64_t number)

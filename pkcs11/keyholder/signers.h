@@ -16,10 +16,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A signature that takes less is not announced: two messages, and two processes woken up, for what is over soon. */
+#define SIGNERS_STARTED_MS 50
+
 struct signer {
     struct signers *all;
     pthread_t thread;
     struct request *request; /* at work on it; NULL when idle */
+    uint64_t since;          /* CLOCK_MONOTONIC ms: then it began with it */
     uint64_t limit;          /* CLOCK_MONOTONIC ms when it counts as hung; CLOCK_NEVER: never */
 };
 
@@ -70,8 +74,11 @@ MUST_USE result signers_start(struct signers *signers, struct error *err);
 /* As pthread_create(); the thread gets no signals, which are the main thread's business. */
 int signers_start_thread(pthread_t *ret, void *(*function)(void *), void *arg);
 
-/* With the lock held: a request was queued. */
+/* A request was queued; better after the lock was left, since who wakes up wants it. */
 void signers_wake(struct signers *signers);
+
+/* With the lock held: send STARTED for what the token has been at work on for SIGNERS_STARTED_MS at `now`. */
+void signers_announce(struct signers *signers, uint64_t now);
 
 /* With the lock held: have the looking thread carry it out and look at once. */
 void signers_order(struct signers *signers, enum keyholder_order order, uint64_t number);

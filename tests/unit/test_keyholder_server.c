@@ -129,6 +129,30 @@ static void test_cancelled_and_expired(void **state)
     keyholder_client_free(worker.client);
 }
 
+/* The worker hears that the token is at work on what takes a while, and who waits behind it has not started. */
+static void test_long_signatures_are_announced(void **state)
+{
+    struct worker worker;
+    struct sign_operation *busy, *behind;
+    unsigned done_busy = 0, done_behind = 0;
+
+    (void)state;
+    fake.gate = 0;
+    start();
+    join_worker(&worker);
+    busy = ask(&worker, 1, 1, CLOCK_NEVER, &done_busy);
+    behind = ask(&worker, 2, 1, CLOCK_NEVER, &done_behind);
+    PUMP_UNTIL(&worker, busy->state == SIGN_STARTED);
+    assert_int_equal(behind->state, SIGN_QUEUED);
+    open_gate(UINT32_MAX);
+    PUMP_UNTIL(&worker, done_busy == 1 && done_behind == 1);
+    assert_int_equal(busy->state, SIGN_DONE);
+    assert_int_equal(behind->state, SIGN_DONE);
+    keyholder_client_release(busy);
+    keyholder_client_release(behind);
+    keyholder_client_free(worker.client);
+}
+
 /* Also with an idle token, which could be faster than the sweep: a passed deadline is never signed. */
 static void test_late_requests(void **state)
 {
@@ -543,6 +567,7 @@ int main(void)
         CASE(test_order),
         CASE(test_threads),
         CASE(test_cancelled_and_expired),
+        CASE(test_long_signatures_are_announced),
         CASE(test_late_requests),
         CASE(test_look_and_sign_apart),
         CASE(test_queue_full),
