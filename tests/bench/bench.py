@@ -15,7 +15,7 @@ TOP = HERE.parent.parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(TOP / "tests/integration"), str(TOP / "tests/mock-module")]
 
-from bench import cells_agent, cells_gateway, plan, report  # noqa: E402  pylint: disable=wrong-import-position
+from bench import cells_agent, cells_gateway, cells_slow, plan, report  # noqa: E402  pylint: disable=wrong-import-position
 from bench.scene import Site  # noqa: E402  pylint: disable=wrong-import-position
 
 SMOKE_WINDOW_MS = 40
@@ -70,7 +70,7 @@ def complain(results):
 def main():
     options = parse(sys.argv[1:])
     build = options.build.resolve()
-    cells = choose(cells_agent.cells(build) + cells_gateway.cells(build), options)
+    cells = choose([*cells_agent.cells(build), *cells_slow.cells(build), *cells_gateway.cells(build)], options)
     if options.list:
         print("\n".join(cell.name for cell in cells))
         return 0

@@ -1,10 +1,10 @@
 /*
  * load: plaintext load for what relays to tls-echo (whose first byte of a connection says what it does).
  *
- *   load connect --to HOST:PORT [--at-once K] [--window MS] [--tail MS]      open, one byte there and back, close
- *   load ping    --to HOST:PORT [--connections N] [--bytes B] [--pace US] [--warm-up MS] [--window MS]
- *   load bulk    --to HOST:PORT [--connections N] --direction up|down|both [--warm-up MS] [--window MS]
- *   load idle    --to HOST:PORT [--connections N] [--at-once K]               open, say so, wait for a line on stdin
+ *   load connect --to HOST:PORT [--at-once K] [--pace US] [--window MS] [--tail MS]   open, a byte there and back,
+ * close load ping    --to HOST:PORT [--connections N] [--bytes B] [--pace US] [--warm-up MS] [--window MS] load bulk
+ * --to HOST:PORT [--connections N] --direction up|down|both [--warm-up MS] [--window MS] load idle    --to HOST:PORT
+ * [--connections N] [--at-once K]                       open, say so, wait for a line on stdin
  *
  * Each prints one JSON object a line; times in microseconds. Exit status 1 when nothing could be measured.
  */

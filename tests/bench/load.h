@@ -16,7 +16,7 @@ struct load_options {
     uint64_t window_ms;  /* how long is measured */
     uint64_t warm_up_ms; /* before that, not counted */
     uint64_t tail_ms;    /* how long what is under way at the end may still take */
-    uint64_t pace_us;    /* between two messages of a connection; 0: the next goes out when the last has come back */
+    uint64_t pace_us;    /* between messages of a line, or its end and the next one; 0: at once when the last is done */
     size_t bytes;        /* of a message */
     char direction;      /* 'd' towards the server, 's' from it, 'b' both */
 };

@@ -1,4 +1,4 @@
-/* New connections: at_once of them at any time, each opened, one byte there and back, closed. */
+/* New connections: at_once of them at any time, each opened, one byte there and back, closed, pace_us between them. */
 #include "load.h"
 
 #include <errno.h>
@@ -12,11 +12,13 @@
 struct slot {
     int fd;
     uint64_t begun_ns;
+    uint64_t due_ns; /* with a pace: when it is opened again */
 };
 
 static struct {
     const struct load_options *options;
     int epoll;
+    struct slot *slots;
     struct load_samples samples;
     size_t in_window, failed, open;
     uint64_t begin_ns, end_ns;
@@ -39,8 +41,19 @@ static void end(struct slot *slot)
     (void)close(slot->fd);
     slot->fd = -1;
     run.open--;
-    if (load_clock_ns() < run.end_ns && run.failed < FAILED_MAX)
+    if (run.options->pace_us > 0)
+        slot->due_ns = load_clock_ns() + run.options->pace_us * 1000;
+    else if (load_clock_ns() < run.end_ns && run.failed < FAILED_MAX)
         begin(slot);
+}
+
+static void begin_what_is_due(void)
+{
+    uint64_t now = load_clock_ns();
+
+    for (size_t i = 0; i < run.options->at_once && now < run.end_ns && run.failed < FAILED_MAX; i++)
+        if (run.slots[i].fd < 0 && now >= run.slots[i].due_ns)
+            begin(&run.slots[i]);
 }
 
 static void advance(struct slot *slot, uint32_t events)
@@ -68,24 +81,26 @@ static void advance(struct slot *slot, uint32_t events)
 
 int load_connect(const struct load_options *options)
 {
-    struct slot *slots = calloc(options->at_once, sizeof(*slots));
     struct epoll_event events[LOAD_EVENTS];
     uint64_t limit;
 
     run.options = options;
+    run.slots = calloc(options->at_once, sizeof(*run.slots));
     run.epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (slots == NULL || run.epoll < 0)
+    if (run.slots == NULL || run.epoll < 0)
         load_die("memory");
     run.begin_ns = load_clock_ns();
     run.end_ns = run.begin_ns + options->window_ms * 1000000;
     limit = run.end_ns + options->tail_ms * 1000000;
     for (size_t i = 0; i < options->at_once; i++)
-        begin(&slots[i]);
-    while (run.open > 0 && load_clock_ns() < limit) {
-        int ready = epoll_wait(run.epoll, events, LOAD_EVENTS, 10);
+        begin(&run.slots[i]);
+    while (load_clock_ns() < limit && (run.open > 0 || (options->pace_us > 0 && load_clock_ns() < run.end_ns))) {
+        int ready = epoll_wait(run.epoll, events, LOAD_EVENTS, options->pace_us > 0 ? 1 : 10);
 
         for (int i = 0; i < ready; i++)
             advance(events[i].data.ptr, events[i].events);
+        if (options->pace_us > 0)
+            begin_what_is_due();
     }
     (void)printf("{\"connections\":%zu,\"in_window\":%zu,\"seconds\":%.6f,\"failed\":%zu,\"unfinished\":%zu,",
                  run.samples.n, run.in_window, (double)options->window_ms / 1000, run.failed, run.open);

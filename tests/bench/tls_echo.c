@@ -6,8 +6,9 @@
  *            [--client-cert required|optional|none]
  *
  * Listens on a loopback port that the kernel chooses and prints it on a line of its own. The first byte of a connection
- * says what follows: 'e' everything is sent back, 'd' the rest is thrown away, 's' bytes without end are sent, 'b' both
- * of the last two. The first byte itself is always sent back. TLS wants a client certificate that names an issuer of
+ * says what follows: 'd' the rest is thrown away, 's' bytes without end are sent, 'b' both, with any other byte
+ * everything is sent back. The first byte itself is always sent back. TLS wants a client certificate that names an
+ * issuer of
  * --trust; its signature is checked by OpenSSL, its chain is not, because that is not what is measured.
  *
  * A line "stats" on standard input is answered with the counters as one JSON object, and they begin anew at zero; the
@@ -194,7 +195,7 @@ static bool receive(struct client *client)
             return n == 0;
         back = client->mode == 0 ? 1 : 0;
         if (client->mode == 0)
-            client->mode = (char)buffer[0];
+            client->mode = strchr("dsb", buffer[0]) != NULL && buffer[0] != 0 ? (char)buffer[0] : 'e';
         if (client->mode == 'e')
             back = (size_t)n;
         if (!send_back(client, buffer, back))

@@ -1,13 +1,16 @@
 #include "tests/mock-module/faults.h"
 #include "tests/mock-module/counters.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define CONTROL_MAX 16384 /* bytes of the control file */
 #define HANG_LOOK_MS 20   /* how often a hanging call looks at the control file */
@@ -193,6 +196,20 @@ static void wait_ms(unsigned long ms)
         continue;
 }
 
+/* The lock belongs to the open file, which is this call's own: it holds between threads and between processes. */
+static void wait_ms_alone(unsigned long ms)
+{
+    const char *path = getenv("TOKENTLS_FAULTS_COUNTERS");
+    int fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+    if (fd < 0 || flock(fd, LOCK_EX) != 0) {
+        (void)fprintf(stderr, "tokentls-faults: sign__serial needs TOKENTLS_FAULTS_COUNTERS\n");
+        abort();
+    }
+    wait_ms(ms);
+    (void)close(fd);
+}
+
 void faults_hang(enum faults_id id)
 {
     while (faults_is_on(id, NULL))
@@ -213,6 +230,8 @@ bool faults_strike_at(enum faults_point point, CK_RV *ret_rv, enum faults_afterm
             faults_hang((enum faults_id)i);
         if (rows[i].kind == FAULTS_SLOW)
             wait_ms(argument);
+        if (rows[i].kind == FAULTS_SERIAL)
+            wait_ms_alone(argument);
         if (rows[i].kind == FAULTS_RETURN) {
             *ret_rv = rows[i].value;
             *ret_aftermath = rows[i].aftermath;

@@ -27,6 +27,7 @@ enum faults_point {
 enum faults_kind {
     FAULTS_RETURN, /* returns `value` as CK_RV, then does what `aftermath` says to the wrapped module */
     FAULTS_SLOW,   /* waits as many ms as its argument says (default `value`), then goes on */
+    FAULTS_SERIAL, /* the same, one call after the other over all processes that share the counters file */
     FAULTS_HANG,   /* waits until the control file no longer names it */
     FAULTS_CRASH,  /* abort() */
     FAULTS_FLAGS,  /* sets the bits `value` in CK_TOKEN_INFO.flags */
@@ -121,6 +122,7 @@ enum faults_aftermath {
       LOGOUT)                                                                                                          \
     X(SIGN_INIT_FUNCTION_FAILED, "sign_init__function_failed", SIGN_INIT, RETURN, CKR_FUNCTION_FAILED, NOTHING)        \
     X(SIGN_SLOW, "sign__slow", SIGN, SLOW, 300, NOTHING)                                                               \
+    X(SIGN_SERIAL, "sign__serial", SIGN, SERIAL, 300, NOTHING)                                                         \
     X(SIGN_HANG, "sign__hang", SIGN, HANG, 0, NOTHING)                                                                 \
     X(CRASH, "crash", SIGN, CRASH, 0, NOTHING)                                                                         \
     X(SIGN_DEVICE_REMOVED, "sign__device_removed", SIGN, RETURN, CKR_DEVICE_REMOVED, CLOSE_ALL)                        \
@@ -190,8 +192,8 @@ bool faults_strikes(enum faults_id id, unsigned long *ret_argument);
 bool faults_is_on(enum faults_id id, unsigned long *ret_argument);
 
 /*
- * Let every fault of the kinds SLOW, HANG, CRASH and RETURN at this point strike. True when one of kind RETURN did:
- * then *ret_rv is what the function must return, and *ret_aftermath what must happen to the wrapped module.
+ * Let every fault of the kinds SLOW, SERIAL, HANG, CRASH and RETURN at this point strike. True when one of kind RETURN
+ * did: then *ret_rv is what the function must return, and *ret_aftermath what must happen to the wrapped module.
  */
 bool faults_strike_at(enum faults_point point, CK_RV *ret_rv, enum faults_aftermath *ret_aftermath);
 

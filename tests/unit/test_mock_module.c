@@ -725,6 +725,28 @@ static void test_slow_waits(void **state)
     assert_true((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000 >= 59);
 }
 
+static void test_serial_waits_for_the_other(void **state)
+{
+    struct timespec before;
+    struct timespec after;
+    int status = 0;
+    pid_t pid;
+
+    (void)state;
+    faults("sign__serial 60\n");
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(sign_ec() == CKR_OK ? 0 : 1);
+    assert_int_equal(sign_ec(), CKR_OK);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    /* Both waits, one behind the other: a lower bound as above. */
+    assert_true((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000 >= 119);
+}
+
 /* Run `act` in a child and return its wait status; the child inherits the open session. */
 static int in_child(void (*act)(void), pid_t *ret_pid)
 {
@@ -861,6 +883,7 @@ int main(void)
         TEST(test_lost_on_interleave),
         TEST(test_times_and_after),
         TEST(test_slow_waits),
+        TEST(test_serial_waits_for_the_other),
         TEST(test_crashes),
         TEST(test_hang_until_switched_off),
         cmocka_unit_test(test_readme_names_every_fault),

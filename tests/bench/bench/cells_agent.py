@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import resource
 
 from bench.bounds import OpensslCipher, OpensslClient, Relay, TokenAlone
 from bench.cell import Cell, Number, Outcome
 from bench.haproxy import Haproxy
-from bench.load import Echo, load
-from bench.measure import CpuMeter
+from bench.load import Echo, Idle, load
+from bench.measure import CpuMeter, memory_bytes
 from bench.nginx import Nginx
 from bench.scene import KEYS, Scene
 from bench.stunnel import Stunnel
@@ -151,6 +152,45 @@ class Bulk(AgentCell):
         return outcome
 
 
+class Memory(AgentCell):
+    """Connections that are open, have had their first byte and do nothing."""
+
+    few, many = 1000, 10_000
+
+    def __init__(self, programs):
+        numbers = [Number("at start", "MiB", higher=False, digits=1),
+                   Number(f"per idle connection, {self.few:,}", "KiB", higher=False, digits=1),
+                   Number(f"per idle connection, {self.many:,}", "KiB", higher=False, goal=0.5, digits=1)]
+        super().__init__("agent/memory", programs, numbers, resumption=True)
+
+    def counts(self, site):
+        """How many connections: as many as there may be descriptors, of which a relay needs two for each."""
+        most = (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 400) // 2
+        return (20, 60) if site.smoke else (self.few, min(self.many, most))
+
+    def measure(self, site, program, folder):
+        outcome = Outcome()
+        few, many = self.counts(site)
+        if not site.smoke and many < self.many:
+            outcome.remarks.append(f"{many} connections instead of {self.many}: the limit of open files")
+        with running(program, folder, self.scene(site, connections=many)) as (started, upstream):
+            load(site, "connect", started.address, at_once=1, window=1)
+            start, kind = memory_bytes(started.processes())
+            outcome.remarks.append(kind)
+            outcome.numbers["at start"] = start / 2**20
+            with contextlib.ExitStack() as stack:
+                held = []
+                for count, more, name in ((few, few, self.few), (many, many - few, self.many)):
+                    held.append(stack.enter_context(Idle(site, started.address, more)))
+                    grown = memory_bytes(started.processes())[0] - start
+                    outcome.numbers[f"per idle connection, {name:,}"] = grown / count / 1024
+                quiet = sum(idle.still_quiet() for idle in held)
+                if quiet < many:
+                    outcome.doubts.append(f"{many - quiet} of {many} connections were refused or ended")
+            check_handshakes(outcome, program, upstream.stats(), None)
+        return outcome
+
+
 class Signatures(AgentCell):
     """The token alone: what no agent can be faster than without resumption."""
 
@@ -178,5 +218,6 @@ def cells(build):
     found += [Ping([*peers, relay], connections) for connections in (1, 16)]
     found += [Bulk([*peers, relay, OpensslCipher()], direction, connections) for direction in ("up", "down", "both")
               for connections in (1, 4)]
+    found.append(Memory([*peers, relay]))
     found += [Signatures(key) for key in KEYS]
     return found

@@ -4,45 +4,61 @@ import json
 import subprocess
 
 LIMIT_SECONDS = 180
+ECHO_LIMIT_MS = 30_000
 
 
 class LoadFailed(Exception):
     """The load generator could measure nothing; the text has its words."""
 
 
-def load(site, mode, address, **options):
-    """Run load and give back what it measured."""
-    words = [str(site.tools / "load"), mode, "--to", address]
-    for name, value in options.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=LIMIT_SECONDS,
-                          check=False)
+def run(*words):
+    """Run a tool and give back the JSON object it prints."""
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                          timeout=LIMIT_SECONDS, check=False)
     if done.returncode != 0:
-        raise LoadFailed(f"load {mode}: {(done.stdout + done.stderr).strip()[-300:]}")
+        raise LoadFailed(f"{' '.join(map(str, words[1:2]))}: {(done.stdout + done.stderr).strip()[-300:]}")
     return json.loads(done.stdout)
 
 
+def load(site, mode, address, **options):
+    """Run load and give back what it measured."""
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    return run(site.tools / "load", mode, "--to", address, *words)
+
+
+def echo_load(site, port, established, pending):
+    """Run echo-load: `established` connections echo at a pace, alone and while `pending` new ones come up."""
+    return run(site.tools / "echo-load", port, established, pending, 2 * site.window_ms, ECHO_LIMIT_MS)
+
+
 class Idle:
-    """Connections that load holds open until close()."""
+    """Connections that load holds open as long as the context lasts."""
 
     def __init__(self, site, address, connections, at_once=64):
-        self.child = subprocess.Popen(
-            [str(site.tools / "load"), "idle", "--to", address, "--connections", str(connections), "--at-once",
-             str(at_once)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        words = [site.tools / "load", "idle", "--to", address, "--connections", connections, "--at-once", at_once]
+        self.child = subprocess.Popen([str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      text=True)
         line = self.child.stdout.readline()
         if not line:
             self.child.wait()
-            raise LoadFailed("load idle ended")
+            raise LoadFailed("load idle opened nothing")
         self.opened = json.loads(line)["open"]
 
-    def close(self):
-        """How many connections were still open and quiet."""
-        out, _ = self.child.communicate("\n", timeout=LIMIT_SECONDS)
-        return json.loads(out)["quiet"] if out else 0
+    def __enter__(self):
+        return self
 
-    def kill(self):
+    def __exit__(self, *unused):
         self.child.kill()
-        self.child.communicate()
+        self.child.wait()
+        self.child.stdin.close()
+        self.child.stdout.close()
+
+    def still_quiet(self):
+        """How many of them are still open and have no byte waiting; once."""
+        self.child.stdin.write("?\n")
+        self.child.stdin.flush()
+        line = self.child.stdout.readline()
+        return json.loads(line)["quiet"] if line else 0
 
 
 class Echo:

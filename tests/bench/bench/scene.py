@@ -12,7 +12,7 @@ from faults import Faults
 from harness.case import MODULE
 
 SERVER_NAME = "gateway.example"
-SIGN_MS = 300  # the slow token of the slow cells
+SIGN_MS = 300  # the slow token: a smartcard
 KEYS = {"p256": ("EC", "-pkeyopt", "ec_paramgen_curve:P-256"), "rsa2048": ("RSA", "-pkeyopt", "rsa_keygen_bits:2048")}
 TOKEN = "bench"
 
@@ -96,7 +96,7 @@ class Scene:
     key: str = "p256"          # one of KEYS: the client's key
     tls: str = "1.3"           # 1.2, 1.3, or any: what the program chooses by itself
     resumption: bool = False
-    sign_ms: int = 0           # how long the token takes for a signature; 0: as SoftHSM
+    sign_ms: int = 0           # how long the token takes for each signature, one at a time; 0: as SoftHSM
     defaults: bool = False     # the program's own settings wherever it has any, instead of the best for the cell
     workers: int = 2
     warm: int = 0
@@ -127,7 +127,7 @@ class Scene:
 
     def prepare_token(self):
         """Set the token's speed for whoever is started next."""
-        self.site.faults.set(*([f"sign__slow {self.sign_ms}"] if self.sign_ms else []))
+        self.site.faults.set(*([f"sign__serial {self.sign_ms}"] if self.sign_ms else []))
 
 
 def free_port():

@@ -24,8 +24,8 @@ class Agent(Program):
                   "server-name": SERVER_NAME, "trust": str(scene.site.pki / "root.pem"), "revocation": "off"}
         top = {"state-directory": str(folder / "state")}
         text = block("identity", "client", identity)
-        if scene.sign_ms or scene.connections > 1024:
-            tunnel.update({"handshake-timeout": "120s", "max-connections": max(1024, scene.connections + 100)})
+        if scene.connections > 1024:
+            tunnel["max-connections"] = scene.connections + 100
         if not scene.defaults:
             top["workers"] = scene.workers
             tunnel.update({"tls": scene.tls, "resumption": scene.resumption})
