@@ -8,8 +8,10 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 
-from harness import EchoServer, check, connect, main, scenario
+from harness import EchoServer, Skip, check, connect, deadline, main, scenario
+from harness.process import descendants, wait_gone
 
 
 def new_key():
@@ -78,6 +80,118 @@ class Client:
             resumed = stream.session_reused
             stream.unwrap()
             return resumed
+
+
+class Load:
+    """Clients that come again and again, until it is stopped; `lost` says which visits have failed, with their number."""
+
+    def __init__(self, t, files, address, n=3):
+        self.ended = threading.Event()
+        self.changed = threading.Condition()
+        self.begun = self.done = 0
+        self.lost = []
+        self.threads = [threading.Thread(target=self.run, args=(Client(t, files), address), daemon=True)
+                        for _ in range(n)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, client, address):
+        while not self.ended.wait(0.005):
+            with self.changed:
+                self.begun += 1
+                number = self.begun
+            try:
+                client.visit(address)
+            except Exception as problem:  # pylint: disable=broad-except
+                self.lost.append((number, problem))
+                client.session = None
+            with self.changed:
+                self.done += 1
+                self.changed.notify_all()
+
+    def more(self, n=12):
+        """Wait until so many more visits are over."""
+        with self.changed:
+            wanted = self.done + n
+            check(self.changed.wait_for(lambda: self.done >= wanted, deadline()), "the load does not go on")
+
+    def stop(self):
+        self.ended.set()
+        for thread in self.threads:
+            thread.join(deadline())
+            check(not thread.is_alive(), "a visit does not end")
+        return self.lost
+
+
+class Fleet:
+    """Two replicas behind haproxy, each with a backend of its own to tell them apart, and `settings`."""
+
+    def __init__(self, t, **settings):
+        program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
+        if not program:
+            raise Skip("haproxy is not installed: scripts/install")
+        self.t = t
+        self.files = make_client(t)
+        self.keys = t.folder / "ticket-keys"
+        self.first = new_key()
+        put(self.keys, self.first)
+        self.echo = {name: EchoServer(t) for name in "ab"}
+        self.configs = {name: self.config(name, **settings) for name in "ab"}
+        self.gateways = {name: self.start(name) for name in "ab"}
+        listener = t.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.address = listener.getsockname()
+        servers = "".join(f"  server {name} unix@{t.folder}/{name}.sock addr unix@{t.folder}/{name}.health\n"
+                          for name in "ab")
+        self.haproxy = t.start([program, "-db", "-f", t.file("haproxy.cfg", f"""
+defaults
+  mode tcp
+  timeout connect 20s
+  timeout client 120s
+  timeout server 120s
+  timeout check 20s
+  retries 20
+  option redispatch 1
+frontend tls
+  bind fd@{listener.fileno()}
+  default_backend gateways
+backend gateways
+  balance roundrobin
+  option httpchk GET /health
+  http-check expect status 200
+  default-server send-proxy-v2 check inter 100ms fall 1 rise 1
+{servers}""")], pass_fds=(listener.fileno(),))
+
+    def config(self, name, **settings):
+        t = self.t
+        front = t.front("front", self.echo[name].text, listen=f"unix:{t.folder}/{name}.sock", accept_proxy=True,
+                        ticket_keys=str(self.keys))
+        return t.config("gateway", front, f'metrics {{ listen = "unix:{t.folder}/{name}.health" }}', workers=2,
+                        **settings)
+
+    def start(self, name):
+        gateway = self.t.daemon("tokentls-gateway", self.configs[name])
+        gateway.address("front")
+        return gateway
+
+    def hold(self, n=8):
+        """Connections that stay: {name of the replica: [stream, ...]}."""
+        held = {"a": [], "b": []}
+        for _ in range(n):
+            before = {name: echo.accepted for name, echo in self.echo.items()}
+            stream = self.t.stack.enter_context(Client(self.t, self.files).open(self.address))
+            check(echoes(stream), "no echo")
+            name, = [name for name, echo in self.echo.items() if echo.accepted > before[name]]
+            held[name].append(stream)
+        check(held["a"] and held["b"], "one replica has got everybody")
+        return held
+
+
+def echoes(stream):
+    try:
+        stream.sendall(b"still there?")
+        return stream.recv(100) == b"still there?"
+    except (OSError, ssl.SSLError):
+        return False
 
 
 def replica(t, backend, name="front", **options):
@@ -160,6 +274,86 @@ def a_revoked_client_has_a_ticket_of_the_other_replica(t):
     except (ssl.SSLError, ConnectionError):
         pass
     other.wait_line(r"connection ended .*result=refused.*CN=revoked.*revoked", after=mark)
+
+
+@scenario
+def sessions_go_on_at_any_replica_behind_haproxy(t):
+    fleet = Fleet(t)
+    client = Client(t, fleet.files)
+    check(not client.visit(fleet.address), "resumed without a session")
+    check(all(client.visit(fleet.address) for _ in range(4)), "a replica does not know the ticket")
+    for gateway in fleet.gateways.values():
+        line = gateway.wait_line(r"connection ended .*resumed=true.*result=closed").string
+        check(" peer=127.0.0.1:" in line and " via=unix:" in line, f"not the client's address: {line}")
+        check("warning" not in gateway.text(), f"the checks make noise:\n{gateway.text()}")
+
+
+@scenario
+def a_replica_that_is_killed_takes_its_own_connections_only(t):
+    fleet = Fleet(t)
+    held, load = fleet.hold(), Load(t, fleet.files, fleet.address)
+    load.more()
+    victim = fleet.gateways["a"]
+    victim.expected_status = None
+    processes = [victim.pid, *descendants(victim.pid)]
+    victim.child.kill()
+    check(all(wait_gone(pid, deadline()) for pid in processes), "a process has outlived its supervisor")
+    with load.changed:
+        after = load.begun
+    check(not any(echoes(stream) for stream in held["a"]), "who has answered?")
+    load.more(30)
+    check(all(echoes(stream) for stream in held["b"]), "a connection of the other replica was lost")
+    lost = load.stop()
+    check(len(lost) <= len(load.threads) and all(number <= after for number, _ in lost), f"{after}: {lost}")
+    fleet.start("a")
+    fleet.haproxy.wait_line(r"Server gateways/a is UP")
+
+
+@scenario
+def rolling_reloads_and_restarts_lose_nobody(t):
+    fleet = Fleet(t, drain_delay="2s")
+    held, load = fleet.hold(), Load(t, fleet.files, fleet.address)
+    for gateway in fleet.gateways.values():
+        mark = gateway.mark()
+        gateway.child.send_signal(signal.SIGHUP)
+        gateway.wait_line(r"\breloaded\b", after=mark)
+        load.more()
+    check(all(echoes(stream) for streams in held.values() for stream in streams), "a reload has cut a connection")
+    for name, gateway in list(fleet.gateways.items()):
+        mark = fleet.haproxy.mark()
+        gateway.child.send_signal(signal.SIGTERM)
+        fleet.haproxy.wait_line(rf"Server gateways/{name} is DOWN.* 503", after=mark)
+        load.more()
+        check(all(echoes(stream) for stream in held[name]), "the drain has cut a connection")
+        for stream in held[name]:
+            stream.unwrap().close()
+        check(gateway.wait() == 0, "status")
+        fleet.configs[name] = fleet.config(name)
+        fleet.gateways[name] = fleet.start(name)
+        fleet.haproxy.wait_line(rf"Server gateways/{name} is UP", after=mark)
+        load.more()
+    lost = load.stop()
+    check(not lost, f"{lost}")
+
+
+@scenario
+def keys_change_under_load(t):
+    """In three steps, with everybody at each of them: nobody fails, and resumption goes on."""
+    fleet, second = Fleet(t), new_key()
+    load, early, late = Load(t, fleet.files, fleet.address), Client(t, fleet.files), Client(t, fleet.files)
+    early.visit(fleet.address)
+    for keys in ([fleet.first, second], [second, fleet.first], [second]):
+        if keys == [second]:
+            late.visit(fleet.address)
+        marks = {name: gateway.mark() for name, gateway in fleet.gateways.items()}
+        put(fleet.keys, "".join(f"{key}\n" for key in keys))
+        for name, gateway in fleet.gateways.items():
+            keys_in_use(gateway, *keys, after=marks[name])
+        load.more()
+    check(not early.visit(fleet.address), "a key that is gone still opens")
+    check(early.visit(fleet.address) and late.visit(fleet.address), "the new key does not open")
+    lost = load.stop()
+    check(not lost, f"{lost}")
 
 
 if __name__ == "__main__":
