@@ -2,6 +2,7 @@
 """Measure tokentls beside its peers. scripts/bench builds and calls this; README.md here says what is measured."""
 
 import argparse
+import contextlib
 import fnmatch
 import os
 import pathlib
@@ -15,7 +16,9 @@ TOP = HERE.parent.parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(TOP / "tests/integration"), str(TOP / "tests/mock-module")]
 
-from bench import cells_agent, cells_gateway, cells_slow, plan, report  # noqa: E402  pylint: disable=wrong-import-position
+from bench import against, cells_agent, cells_gateway, cells_slow  # noqa: E402  pylint: disable=wrong-import-position
+from bench import instructions, plan, report  # noqa: E402  pylint: disable=wrong-import-position
+from bench.programs import Unusable  # noqa: E402  pylint: disable=wrong-import-position
 from bench.scene import Site  # noqa: E402  pylint: disable=wrong-import-position
 
 SMOKE_WINDOW_MS = 40
@@ -32,6 +35,9 @@ def parse(words):
     parser.add_argument("--window", type=int, default=600, metavar="MS", help="length of one measurement")
     parser.add_argument("--quick", action="store_true", help="3 runs of half the length")
     parser.add_argument("--smoke", action="store_true", help="each once, for moments: does every cell give a number?")
+    parser.add_argument("--against", metavar="REV", help="compare this tree with a revision, which is built, instead of peers")
+    parser.add_argument("--instructions", action="store_true",
+                        help="count the instructions of handshakes under callgrind instead of measuring")
     parser.add_argument("--list", action="store_true", help="name the cells and end")
     options = parser.parse_args(words)
     if options.quick:
@@ -67,6 +73,45 @@ def complain(results):
     return wrong
 
 
+def make_site(build, scratch, options):
+    pki = pathlib.Path(os.environ.get("TOKENTLS_PKI") or scratch / "pki")
+    if not pki.exists():
+        subprocess.run([TOP / "softhsm-conf/make-demo", pki], check=True, stdout=subprocess.DEVNULL)
+    folder = scratch / "work"
+    folder.mkdir()
+    return Site(build, pki, folder, window_ms=options.window, smoke=options.smoke)
+
+
+def measure(cells, site, options, old):
+    """Run the cells, write and print the report; `old`: (name, build) of another version to compare with, or None."""
+    if old:
+        cells = against.pairs(cells, *old)
+    print(f"{len(cells)} cells, {options.runs} runs, seed {options.seed}", file=sys.stderr)
+    results = plan.run_all(cells, site, options.runs, options.seed)
+    report.write(results, options.out)
+    if old:
+        (options.out / "against.md").write_text(against.summary(results, old[0]))
+    print((options.out / ("against.md" if old else "report.md")).read_text())
+    print(f"results are in {options.out.resolve()}", file=sys.stderr)
+    if options.smoke:
+        wrong = complain(results)
+        print("\n".join(wrong))
+        return 1 if wrong else 0
+    return 0
+
+
+def run(cells, build, options):
+    with tempfile.TemporaryDirectory(prefix="tokentls-bench-") as name, contextlib.ExitStack() as stack:
+        scratch = pathlib.Path(name)
+        old = stack.enter_context(against.built(options.against, build, scratch)) if options.against else None
+        site = make_site(build, scratch, options)
+        if not options.instructions:
+            return measure(cells, site, options, old)
+        versions = {"this": build / "bin", **({old[0]: old[1] / "bin"} if old else {})}
+        instructions.run(site, versions, options.smoke, options.out)
+        return 0
+
+
 def main():
     options = parse(sys.argv[1:])
     build = options.build.resolve()
@@ -78,23 +123,11 @@ def main():
         print("scripts/bench: no cell has such a name; --list names them", file=sys.stderr)
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    print(f"{len(cells)} cells, {options.runs} runs, seed {options.seed}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="tokentls-bench-") as scratch:
-        pki = pathlib.Path(os.environ.get("TOKENTLS_PKI") or pathlib.Path(scratch, "pki"))
-        if not pki.exists():
-            subprocess.run([TOP / "softhsm-conf/make-demo", pki], check=True, stdout=subprocess.DEVNULL)
-        folder = pathlib.Path(scratch, "work")
-        folder.mkdir()
-        site = Site(build, pki, folder, window_ms=options.window, smoke=options.smoke)
-        results = plan.run_all(cells, site, options.runs, options.seed)
-    report.write(results, options.out)
-    print((options.out / "report.md").read_text())
-    print(f"results are in {options.out.resolve()}", file=sys.stderr)
-    if options.smoke:
-        wrong = complain(results)
-        print("\n".join(wrong))
-        return 1 if wrong else 0
-    return 0
+    try:
+        return run(cells, build, options)
+    except (against.NotBuilt, Unusable) as why:
+        print(f"scripts/bench: {why}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -77,8 +77,8 @@ class Handshakes(GatewayCell):
     def __init__(self, name, programs, goal, strangers=False, **scene):
         super().__init__(name, programs, [Number("handshakes per CPU second", "1/s", goal=goal),
                                           Number("handshakes per second", "1/s"),
-                                          Number("handshake p50", "us", higher=False),
-                                          Number("handshake p99", "us", higher=False)], **scene)
+                                          Number("first byte p50", "us", higher=False),
+                                          Number("first byte p99", "us", higher=False)], **scene)
         self.strangers = strangers
 
     def measure(self, site, program, folder):
@@ -93,8 +93,8 @@ class Handshakes(GatewayCell):
             seen, used = loaded(site, running, scene, at_once=at_once, window=window, **more)
         outcome.numbers = {"handshakes per CPU second": seen["first"]["done"] / max(used, 0.001),
                            "handshakes per second": seen["first"]["per_second"],
-                           "handshake p50": seen["handshake"]["p50_us"],
-                           "handshake p99": seen["handshake"]["p99_us"]}
+                           "first byte p50": seen["first_byte"]["p50_us"],
+                           "first byte p99": seen["first_byte"]["p99_us"]}
         check_handshakes(outcome, seen, scene.resumption)
         return outcome
 

@@ -145,7 +145,7 @@ def served(site, port, scene, client=None):
 
 def admit(outcome, site, port, scene):
     """Try who must be served and who must not, once; this also warms up."""
-    if not served(site, port, scene):
+    if tls_load(site, port, scene, until_served=True)["first"]["done"] != 1:
         raise Unusable("does not serve a good client")
     if served(site, port, scene, STRANGE):
         outcome.doubts.append("serves a client of an unknown CA")

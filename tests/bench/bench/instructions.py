@@ -9,16 +9,25 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 
+from bench.gateway_scene import GatewayScene, tls_load
+from bench.load import Echo
 from bench.programs import Running, Unusable
-from bench.scene import SERVER_NAME, free_port
-from harness.case import MODULE, block
+from bench.report import aligned
+from bench.scene import SERVER_NAME, Scene, free_port
+from harness.case import block
 
 FEW, MANY = 20, 120
+SMOKE = (2, 4)
 TOP_FUNCTIONS = 20
+WORTH_SHOWING = 50_000  # instructions of a connection: a keyholder that is not asked has some for its timers
+# Callgrind takes a change of stacks for a longjmp(), and some functions stand in every stack.
+BORING = r"\(no name\)|clone|_*longjmp|\(?below main|_*libc_start|main \[|start_thread|program_main|network_run|0x"
 PATIENCE_SECONDS = 300  # for a daemon under valgrind on a busy machine
 KINDS = {"tokentls-keyholder": "keyholder", "--network-process": "network"}
 
@@ -92,63 +101,172 @@ def difference(few, many, connections):
     return {name: count for name, count in each.items() if count != 0}
 
 
-def tls_load(site, port, connections, tls, resume):
-    chain, key = site.key_file("p256")
-    words = [site.tools / "tls-load", "--port", port, "--certificate", chain, "--key", key, "--tls", tls,
-             "--connections", connections, *(["--resume"] if resume else [])]
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Unusable(f"tls-load: {done.stdout}{done.stderr}")
-    seen = json.loads(done.stdout)
-    if (seen["resumed"], seen["signed"]) != ((connections, 0) if resume else (0, connections)):
+def handshakes(site, scene, port, connections):
+    seen = tls_load(site, port, scene, connections=connections, resume=scene.resumption)
+    wanted = (connections, 0) if scene.resumption else (0, connections)
+    if (seen["resumed"], seen["signed"]) != wanted:
         raise Unusable(f"not the handshakes that were wanted: {seen}")
 
 
 def echo_once(port):
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as client:
-        client.sendall(b"e")
-        if client.recv(1) != b"e":
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as plain:
+        plain.sendall(b"e")
+        if plain.recv(1) != b"e":
             raise Unusable("no echo")
 
 
-def gateway(site, folder, backend, connections, tls, resume):
+def config_file(folder, name, *blocks):
+    path = folder / name
+    path.write_text(f'state-directory = "{folder}/state"\nworkers = 1\n' + "".join(blocks))
+    return path
+
+
+def count_gateway(site, programs, folder, connections, resumption):
     """One run of the gateway under callgrind."""
-    port = free_port()
-    config = folder / "gateway.conf"
-    config.write_text(f'state-directory = "{folder}/state"\nworkers = 1\n' + block("log", None, {"level": "info"})
-                      + block("gateway", "bench", {
-                          "listen": f"127.0.0.1:{port}", "backend": f"127.0.0.1:{backend}",
-                          "certificate": str(site.pki / "server.pem"), "key": str(site.pki / "server.key"),
-                          "client-trust": str(site.pki / "root.pem"), "revocation": "off", "allow-any-valid": True,
-                          "handshake-timeout": "120s"}))
-    running = Counted(site, [site.bin / "tokentls-gateway", "--config", config], folder, port=port)
+    port, echo = free_port(), Echo.plain(site)
     try:
-        tls_load(site, port, connections, tls, resume)
+        config = config_file(folder, "gateway.conf", block("log", None, {"level": "warning"}), block("gateway", "bench", {
+            "listen": f"127.0.0.1:{port}", "backend": f"127.0.0.1:{echo.port}",
+            "certificate": str(site.pki / "server.pem"), "key": str(site.pki / "server.key"),
+            "client-trust": str(site.pki / "root.pem"), "revocation": "off", "allow-any-valid": True,
+            "handshake-timeout": "120s"}))
+        running = Counted(site, [programs / "tokentls-gateway", "--config", config], folder, port=port)
+        try:
+            handshakes(site, GatewayScene(site, resumption=resumption), port, connections)
+        finally:
+            running.stop()
     finally:
-        running.stop()
+        echo.stop()
 
 
-def agent(site, folder, upstream, connections, tls, resume):
-    """One run of the agent and its keyholder under callgrind. `upstream`: a TLS server that echoes."""
-    port = free_port()
-    config = folder / "agent.conf"
-    config.write_text(f'state-directory = "{folder}/state"\nworkers = 1\n' + block("log", None, {"level": "info"})
-                      + block("identity", "client", {
-                          "uri": "pkcs11:token=demo;object=client-p256", "module": MODULE, "sign-timeout": "100s",
-                          "pin-source": f"file:{site.pin_file}", "certificate": str(site.pki / "client-p256.pem"),
-                          "module-environment": [f"SOFTHSM2_CONF={site.token_conf}"]})
-                      + block("tunnel", "bench", {
-                          "listen": f"127.0.0.1:{port}", "connect": f"127.0.0.1:{upstream}", "identity": "client",
-                          "server-name": SERVER_NAME, "trust": str(site.pki / "root.pem"), "revocation": "off",
-                          "tls": tls, "resumption": resume, "handshake-timeout": "120s"}))
-    running = Counted(site, [site.bin / "tokentls-agent", "--config", config], folder, port=port,
-                      ready=r"identity state\b")
+def count_agent(site, programs, folder, connections, resumption):
+    """One run of the agent and its keyholder under callgrind."""
+    port, scene, upstream = free_port(), Scene(site), Echo.tls(site, "1.3", tickets=2)
     try:
-        for _ in range(connections):
-            echo_once(port)
+        config = config_file(folder, "agent.conf", block("log", None, {"level": "notice"}), block("identity", "client", {
+            "uri": scene.uri, "module": scene.module, "sign-timeout": "100s", "pin-source": f"file:{site.pin_file}",
+            "certificate": str(scene.chain),
+            "module-environment": [f"{name}={value}" for name, value in scene.environment.items()]}),
+            block("tunnel", "bench", {
+                "listen": f"127.0.0.1:{port}", "connect": f"127.0.0.1:{upstream.port}", "identity": "client",
+                "server-name": SERVER_NAME, "trust": str(site.pki / "root.pem"), "revocation": "off", "tls": "1.3",
+                "resumption": resumption, "handshake-timeout": "120s"}))
+        scene.prepare_token()
+        running = Counted(site, [programs / "tokentls-agent", "--config", config], folder, port=port,
+                          ready=r"identity state\b")
+        try:
+            for _ in range(connections):
+                echo_once(port)
+        finally:
+            running.stop()
+        seen = upstream.stats()
     finally:
-        running.stop()
-    resumed = len(re.findall(r"connection ended.*resumed=true", running.text()))
-    wanted = range(connections - 5, connections + 1) if resume else (0,)
-    if resumed not in wanted:
-        raise Unusable(f"{resumed} of {connections} connections were resumed")
+        upstream.stop()
+    if seen["full"] + seen["resumed"] != connections or (seen["resumed"] < connections - 1 if resumption
+                                                         else seen["resumed"]):
+        raise Unusable(f"not the handshakes that were wanted: {seen}")
+
+
+CASES = {"gateway, full": (count_gateway, False), "gateway, resumed": (count_gateway, True),
+         "agent, full": (count_agent, False), "agent, resumed": (count_agent, True)}
+
+
+class Counts:
+    """Of one case and version: kind of process -> function -> instructions of one connection, self and inclusive."""
+
+    def __init__(self):
+        self.own, self.inclusive = {}, {}
+
+    def total(self, kind):
+        return self.own.get(kind, {}).get("", 0)
+
+    def sum(self):
+        return sum(self.total(kind) for kind in self.own)
+
+
+def count(site, programs, case, few, many):
+    """A Counts. The first connections of each run are not like the others, and are in both."""
+    function, resumption = CASES[case]
+    runs = []
+    for connections in (few, many):
+        folder = site.subfolder(f"counts-{connections}")
+        function(site, programs, folder, connections, resumption)
+        runs.append(profiles(folder))
+    counts = Counts()
+    for kind in runs[1]:
+        for inclusive, into in ((False, counts.own), (True, counts.inclusive)):
+            before, after = (merged([annotated(path, inclusive) for path in run.get(kind, [])]) for run in runs)
+            into[kind] = difference(before, after, many - few)
+    return counts
+
+
+def merged(several):
+    """The sum of several processes of one kind."""
+    total = {}
+    for counts in several:
+        for name, number in counts.items():
+            total[name] = total.get(name, 0) + number
+    return total
+
+
+def totals_table(results, versions):
+    """`results`: (case, version) -> Counts."""
+    head = ["handshake", *[f"{kind}{'' if len(versions) == 1 else ', ' + name}" for name in versions
+                           for kind in ("network process", "keyholder", "both")]]
+    rows = [head + (["ratio"] if len(versions) == 2 else [])]
+    for case in CASES:
+        found = [results[case, name] for name in versions]
+        row = [case]
+        for counts in found:
+            row += [f"{number:,}" for number in (counts.total("network"), counts.total("keyholder"), counts.sum())]
+        rows.append(row + ([f"{found[0].sum() / max(1, found[1].sum()):.3f}"] if len(versions) == 2 else []))
+    return aligned(rows)
+
+
+def top(counts, n=TOP_FUNCTIONS):
+    """(instructions, name) of the functions in which the most is spent, what they call included. Whatever has no name, or
+    is at the bottom of every stack, says nothing."""
+    named = [(number, name) for name, number in counts.items() if name and not re.match(BORING, name)]
+    return sorted(named, reverse=True)[:n]
+
+
+def markdown(results, versions, few, many):
+    parts = ["# Instructions of one handshake", "",
+             f"P-256, TLS 1.3, one connection with one byte there and back, one worker, revocation off, counted by callgrind: "
+             f"(a run of {many} connections - a run of {few}) / {many - few}.", "", totals_table(results, versions), ""]
+    for (case, name), counts in results.items():
+        for kind, inclusive in counts.inclusive.items():
+            if counts.total(kind) < WORTH_SHOWING:
+                continue
+            parts += [f"## {case}: {kind} process" + ("" if len(versions) == 1 else f", {name}"), "",
+                      "Functions in which the most instructions are spent, what they call included:", "", "```"]
+            parts += [f"{number:>12,}  {function}" for number, function in top(inclusive)]
+            parts += ["```", "", "and by themselves (`(no name)`: functions that the library does not export):", "", "```"]
+            parts += [f"{number:>12,}  {function}" for number, function in by_itself(counts.own[kind])]
+            parts += ["```", ""]
+    return "\n".join(parts)
+
+
+def by_itself(counts, n=TOP_FUNCTIONS):
+    return sorted(((number, name) for name, number in counts.items() if name), reverse=True)[:n]
+
+
+def run(site, versions, smoke, folder):
+    """Count all cases for `versions` (name -> folder of programs); write instructions.md and .json into `folder`."""
+    if shutil.which("valgrind") is None:
+        raise Unusable("valgrind is not installed: scripts/install bench")
+    few, many = SMOKE if smoke else (FEW, MANY)
+    results = {}
+    for case in CASES:
+        for name, programs in versions.items():
+            print(f"counting {case}" + ("" if len(versions) == 1 else f", {name}"), file=sys.stderr, flush=True)
+            results[case, name] = count(site, programs, case, few, many)
+    text = markdown(results, list(versions), few, many)
+    (folder / "instructions.md").write_text(text)
+    (folder / "instructions.json").write_text(json.dumps(
+        [{"case": case, "version": name, "network": counts.total("network"), "keyholder": counts.total("keyholder"),
+          "inclusive": counts.inclusive, "self": counts.own} for (case, name), counts in results.items()], indent=1) + "\n")
+    print(text)
+    wrong = [case for (case, _), counts in results.items() if counts.total("network") <= 0]
+    if wrong:
+        raise Unusable(f"no counts of {wrong[0]}")
