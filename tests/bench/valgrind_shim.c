@@ -23,9 +23,9 @@ int execve(const char *path, char *const argv[], char *const envp[])
     return real(self, argv, envp);
 }
 
-int kill(pid_t pid, int number)
+int kill(pid_t pid, int sig)
 {
     kill_function *real = (kill_function *)dlsym(RTLD_NEXT, "kill");
 
-    return number == SIGKILL ? 0 : real(pid, number);
+    return sig == SIGKILL ? 0 : real(pid, sig);
 }

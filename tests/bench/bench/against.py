@@ -77,7 +77,8 @@ def pairs(cells, name, old):
         other.name, other.ours, other.program = name, False, old / "bin" / ours.program.name
         pair = copy.copy(cell)
         pair.programs = [ours, other]
-        pair.numbers = [dataclasses.replace(number, goal=None) for number in cell.numbers]
+        pair.numbers = [dataclasses.replace(number, goal=None, against=None, own_goal=None)
+                        for number in cell.numbers]
         found.append(pair)
     return found
 
@@ -110,5 +111,5 @@ def summary(results, name):
                          *[figure(value, number) if value is not None else "-" for value in medians],
                          ratio_text(ratios) if ratios else "-", tendency(ratios, number.higher) if ratios else "-"])
     return "\n".join([f"# This tree against {name}", "",
-                      f"Medians of {results.runs} runs in random order; the ratio is the median of the runs' ratios, with half "
-                      "of (greatest - least). A difference is named when it is one in every run.", "", aligned(rows), ""])
+                      f"Medians of {results.runs} runs in random order; the ratio is the median of the runs' ratios, with "
+                      "half of (greatest - least). A difference is named when it is one in every run.", "", aligned(rows), ""])

@@ -66,13 +66,14 @@ def check_handshakes(outcome, seen, resumed):
     if done == 0:
         outcome.doubts.append(f"no handshake: {seen['reason']}")
     if wrong:
-        outcome.doubts.append(f"{wrong} of {done} handshakes were {'not resumed' if resumed else 'without a certificate'}")
+        what = "not resumed" if resumed else "without a certificate"
+        outcome.doubts.append(f"{wrong} of {done} handshakes were {what}")
     if seen["first"]["failed"]:
         outcome.doubts.append(f"{seen['first']['failed']} connections failed: {seen['reason']}")
 
 
 class Handshakes(GatewayCell):
-    """New connections, each with one byte there and back. `strangers`: each client is one that was never seen before."""
+    """New connections, each with one byte there and back. `strangers`: each client is one that was never seen."""
 
     def __init__(self, name, programs, goal, strangers=False, **scene):
         super().__init__(name, programs, [Number("handshakes per CPU second", "1/s", goal=goal),
@@ -89,7 +90,7 @@ class Handshakes(GatewayCell):
         at_once = SMOKE_AT_ONCE if site.smoke else AT_ONCE
         with serving(program, folder, scene) as (running, scene):
             admit(outcome, site, running.port, scene)
-            tls_load(site, running.port, scene, at_once=at_once, window=max(1, site.window_ms // 6), fail_ok=True, **more)
+            tls_load(site, running.port, scene, at_once=at_once, window=site.window_ms // 6, fail_ok=True, **more)
             seen, used = loaded(site, running, scene, at_once=at_once, window=window, **more)
         outcome.numbers = {"handshakes per CPU second": seen["first"]["done"] / max(used, 0.001),
                            "handshakes per second": seen["first"]["per_second"],
@@ -140,8 +141,8 @@ class Idle(GatewayCell):
     """Connections that were served once and then say nothing."""
 
     def __init__(self, name, programs, goal, **scene):
-        super().__init__(name, programs, [Number("memory per idle connection", "KB", higher=False, goal=goal, digits=1)],
-                         **scene)
+        numbers = [Number("memory per idle connection", "KB", higher=False, goal=goal, digits=1)]
+        super().__init__(name, programs, numbers, **scene)
 
     def measure(self, site, program, folder):
         outcome = Outcome()
@@ -161,11 +162,13 @@ class Idle(GatewayCell):
 class Reload(GatewayCell):
     """Clients come without a pause while the configuration and the CRLs are read again."""
 
+    gap, gap_before = "longest gap between handshakes, reloading", "the same before"
+    failed, takes = "failed connections, reloading", "reload takes"
+
     def __init__(self, name, programs, **scene):
-        super().__init__(name, programs, [Number("longest gap between handshakes, reloading", "ms", higher=False, digits=1),
-                                          Number("the same before", "ms", higher=False, digits=1),
-                                          Number("failed connections, reloading", "", higher=False),
-                                          Number("reload takes", "ms", higher=False)], reloads=True, **scene)
+        numbers = [Number(self.gap, "ms", higher=False, digits=1), Number(self.gap_before, "ms", higher=False, digits=1),
+                   Number(self.failed, "", higher=False, own_goal=0), Number(self.takes, "ms", higher=False)]
+        super().__init__(name, programs, numbers, reloads=True, **scene)
 
     def measure(self, site, program, folder):
         outcome = Outcome()
@@ -176,9 +179,8 @@ class Reload(GatewayCell):
         if took is None:
             outcome.doubts.append("does not say that it has reloaded")
             took = 0
-        outcome.numbers = {"longest gap between handshakes, reloading": seen["second"]["longest_gap_ms"],
-                           "the same before": seen["first"]["longest_gap_ms"],
-                           "failed connections, reloading": seen["second"]["failed"], "reload takes": 1000 * took}
+        outcome.numbers = {self.gap: seen["second"]["longest_gap_ms"], self.gap_before: seen["first"]["longest_gap_ms"],
+                           self.failed: seen["second"]["failed"], self.takes: 1000 * took}
         check_handshakes(outcome, seen, False)
         if seen["second"]["failed"]:
             outcome.remarks.append(f"failed: {seen['reason']}")

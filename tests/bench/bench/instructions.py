@@ -59,7 +59,9 @@ def profiles(folder):
     found = {}
     for path in folder.glob("*.counts"):
         with open(path, encoding="utf-8", errors="replace") as file:
-            command = next(line for line in file if line.startswith("cmd:"))
+            command = next((line for line in file if line.startswith("cmd:")), None)
+        if command is None:
+            raise Unusable(f"a process left no counts in {path}")
         for word, kind in KINDS.items():
             if word in command:
                 found.setdefault(kind, []).append(path)
