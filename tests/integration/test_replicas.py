@@ -3,6 +3,8 @@
 
 import base64
 import os
+import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -82,6 +84,13 @@ class Client:
             return resumed
 
 
+def haproxy():
+    program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if not program:
+        raise Skip("haproxy is not installed: scripts/install")
+    return program
+
+
 class Load:
     """Clients that come again and again, until it is stopped; `lost` says which visits have failed, with their number."""
 
@@ -127,9 +136,6 @@ class Fleet:
     """Two replicas behind haproxy, each with a backend of its own to tell them apart, and `settings`."""
 
     def __init__(self, t, **settings):
-        program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
-        if not program:
-            raise Skip("haproxy is not installed: scripts/install")
         self.t = t
         self.files = make_client(t)
         self.keys = t.folder / "ticket-keys"
@@ -142,7 +148,7 @@ class Fleet:
         self.address = listener.getsockname()
         servers = "".join(f"  server {name} unix@{t.folder}/{name}.sock addr unix@{t.folder}/{name}.health\n"
                           for name in "ab")
-        self.haproxy = t.start([program, "-db", "-f", t.file("haproxy.cfg", f"""
+        self.haproxy = t.start([haproxy(), "-db", "-f", t.file("haproxy.cfg", f"""
 defaults
   mode tcp
   timeout connect 20s
@@ -354,6 +360,21 @@ def keys_change_under_load(t):
     check(early.visit(fleet.address) and late.visit(fleet.address), "the new key does not open")
     lost = load.stop()
     check(not lost, f"{lost}")
+
+
+@scenario
+def the_configurations_of_the_manual_are_good(t):
+    page = (pathlib.Path(__file__).resolve().parent.parent.parent / "docs" / "scale.md").read_text()
+    blocks = dict(re.findall(r"^```(haproxy|gateway)\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    keys = t.file("ticket-keys", new_key())
+    text = blocks["gateway"].replace('"/etc/tokentls/ticket-keys"', f'"{keys}"')
+    for name, here in (("client-ca.pem", "root.pem"), ("crls", "root.crl")):
+        text = text.replace(f"/etc/tokentls/{name}", str(t.pki / here))
+    path = t.file("gateway.conf", text.replace("/etc/tokentls/", f"{t.pki}/") + f'state-directory = "{t.state()}"\n')
+    done = t.run("tokentls-gateway", "--config", path, "--check")
+    check(done.returncode == 0, f"{done}")
+    done = subprocess.run([haproxy(), "-c", "-f", t.file("haproxy.cfg", blocks["haproxy"])], capture_output=True)
+    check(done.returncode == 0, f"{done}")
 
 
 if __name__ == "__main__":
