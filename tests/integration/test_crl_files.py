@@ -107,34 +107,78 @@ def what_is_worse_is_not_taken(t):
     check(refused(place.address()), "a revoked client is served")
 
 
-@scenario
-def a_large_list_is_loaded_while_connections_are_made(t):
-    place = Place(t, ("client", "good"))
-    place.works("good")
-    wrong, made, stop = [], [], threading.Event()
+class Callers:
+    """Threads that call again and again while the block runs; `served` and `refused` are their answers."""
 
-    def keep_calling():
-        while not stop.is_set():
+    def __init__(self, address, threads):
+        self.address, self.served, self.refused, self.stop = address, [], [], threading.Event()
+        self.threads = [threading.Thread(target=self.call) for _ in range(threads)]
+
+    def call(self):
+        while not self.stop.is_set():
             try:
-                answer = exchange(place.address("good"), b"hello\n")
+                answer = exchange(self.address, b"hello\n")
             except (OSError, Failure) as problem:
                 answer = problem
-            (made if answer == b"hello\n" else wrong).append(answer)
+            (self.served if answer == b"hello\n" else self.refused).append(answer)
 
-    callers = [threading.Thread(target=keep_calling) for _ in range(2)]
-    for caller in callers:
-        caller.start()
-    try:
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@scenario
+def large_lists_replace_each_other_while_connections_are_made(t):
+    """Nobody good is refused meanwhile; who is on both lists is not served once between them."""
+    place = Place(t, ("client", "good"))
+    place.works("good")
+    with Callers(place.address("good"), 2) as good:
         place.change("intermediate.crl",
                      place.intermediate.crl([*range(1000, 1000 + BIG - 1), serial(t, "client")], number=2, since=-30),
                      rf"crl loaded\b.*number=02\b.*entries={BIG}")
-        check(refused(place.address()), "a revoked client is served")
-    finally:
-        stop.set()
-        for caller in callers:
-            caller.join()
-    check(made and not wrong, f"{len(made)} connections were good, {len(wrong)} were not: {wrong[:3]}")
+        with Callers(place.address(), 1) as revoked:
+            for number in (3, 4):
+                listed = [serial(t, "client"), *range(2000 * number, 2000 * number + BIG // 10 - 1)]
+                place.change("intermediate.crl", place.intermediate.crl(listed, number=number, since=-30 + number),
+                             rf"crl loaded\b.*number=0{number}\b.*entries={BIG // 10}")
+    check(good.served and not good.refused,
+          f"{len(good.served)} connections were good, {len(good.refused)} were not: {good.refused[:3]}")
+    check(revoked.refused and not revoked.served, f"a revoked client was served {len(revoked.served)} times")
     place.works("good")
+
+
+@scenario
+def a_list_that_is_cut_off_in_place_stays_in_use(t):
+    """The file is overwritten, not replaced, while the list that was read from it is in use."""
+    place = Place(t, ("client", "good"))
+    place.change("intermediate.crl", place.intermediate.crl([*range(1000, 30000), serial(t, "client")], number=2,
+                                                            since=-30), r"crl loaded\b.*number=02\b.*entries=29001")
+    for size in (100_000, 4096, 0):
+        mark = place.gateway.mark()
+        os.truncate(place.folder / "intermediate.crl", size)
+        place.gateway.wait_line(r"crl not loaded: what is in use stays\b.*intermediate.crl", after=mark)
+        check(refused(place.address()), "a revoked client is served")
+        place.works("good")
+    place.change("intermediate.crl", place.intermediate.crl(number=3, since=-20), r"crl loaded\b.*number=03")
+    place.works()
+
+
+@scenario
+def what_is_wrong_in_a_list_is_named(t):
+    """The entry and the byte at which it begins; what is in use stays."""
+    place = Place(t, client_trust=str(t.pki / "ca-chain.pem"))
+    good = place.intermediate.crl([0x11223344, 0x55667788], number=2, since=-30)
+    at = good.index(bytes.fromhex("020455667788")) - 2
+    bad = good[:at + 2] + bytes.fromhex("02040000") + good[at + 6:]
+    place.change("intermediate.crl", bad, rf"crl not loaded: what is in use stays\b.*entry 2 at byte {at}: a serial "
+                 "number in more bytes than it needs")
+    place.works()
 
 
 @scenario
