@@ -31,7 +31,7 @@ class Part(Program):
     limit = True
 
     def version(self):
-        return first_line(["openssl", "version"], r"OpenSSL [\d.]+")
+        return first_line(("openssl", "version"), r"OpenSSL [\d.]+")
 
     def start(self, folder, scene):
         raise Unusable("is not a relay")

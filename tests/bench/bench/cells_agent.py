@@ -14,9 +14,10 @@ from bench.scene import KEYS, Scene
 from bench.stunnel import Stunnel
 from bench.tokentls import Agent
 
-AT_ONCE = (1, 16, 64, 256)
+AT_ONCE, SMOKE_AT_ONCE = (1, 16, 64, 256), (1, 16)
 RESUMED_LEAST = 0.9  # of the handshakes of a cell that is about resumption
 WARM_UP_MS = 100
+SMOKE_SIGN_MS = 20
 
 
 @contextlib.contextmanager
@@ -69,7 +70,10 @@ class AgentCell(Cell):
         self.fields = scene
 
     def scene(self, site, **more):
-        return Scene(site, **{**self.fields, **more})
+        fields = {**self.fields, **more}
+        if site.smoke and fields.get("sign_ms"):
+            fields["sign_ms"] = SMOKE_SIGN_MS
+        return Scene(site, **fields)
 
 
 class Connect(AgentCell):
@@ -91,10 +95,11 @@ class Connect(AgentCell):
             return outcome
         resumed = None if scene.defaults else scene.resumption
         with running(program, folder, scene) as (started, upstream):
-            load(site, "connect", started.address, at_once=max(AT_ONCE), window=min(WARM_UP_MS, site.window_ms))
+            steps = SMOKE_AT_ONCE if site.smoke else AT_ONCE
+            load(site, "connect", started.address, at_once=max(steps), window=min(WARM_UP_MS, site.window_ms))
             upstream.stats()
             cpu, connections = CpuMeter(started), 0
-            for k in AT_ONCE:
+            for k in steps:
                 result = load(site, "connect", started.address, at_once=k, window=site.window_ms)
                 check_load(outcome, result)
                 connections += result["connections"]
@@ -195,7 +200,7 @@ class Signatures(AgentCell):
     """The token alone: what no agent can be faster than without resumption."""
 
     def __init__(self, key):
-        super().__init__(f"bounds/token/{key}", [TokenAlone()], [Number("signatures per second, 1 thread", "1/s"),
+        super().__init__(f"agent/token alone/{key}", [TokenAlone()], [Number("signatures per second, 1 thread", "1/s"),
                                                                 Number("signatures per second, 2 threads", "1/s")], key=key)
 
     def measure(self, site, program, folder):
@@ -213,7 +218,7 @@ def cells(build):
         for tls in ("1.3", "1.2"):
             for resumption in (False, True):
                 found.append(Connect(f"agent/connect/{key}/tls{tls}/{'resumed' if resumption else 'full'}",
-                                     [*peers, relay, OpensslClient()], 1.3, key=key, tls=tls, resumption=resumption))
+                                     [*peers, OpensslClient()], 1.3, key=key, tls=tls, resumption=resumption))
     found.append(Connect("agent/connect/defaults", [*peers, relay], 2.0, defaults=True, tls="any"))
     found += [Ping([*peers, relay], connections) for connections in (1, 16)]
     found += [Bulk([*peers, relay, OpensslCipher()], direction, connections) for direction in ("up", "down", "both")

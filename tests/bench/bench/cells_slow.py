@@ -12,7 +12,7 @@ from bench.stunnel import Stunnel
 from bench.tokentls import Agent
 
 AT_ONCE = 4
-ESTABLISHED, PENDING = 20, 16
+ESTABLISHED, PENDING = 16, 10
 WARM, WARM_PACE_US, WARM_SECONDS = 16, 50_000, 10
 
 
@@ -36,7 +36,7 @@ class New(AgentCell):
             load(site, "connect", started.address, at_once=1, window=1)
             upstream.stats()
             result = load(site, "connect", started.address, at_once=AT_ONCE,
-                          window=4 * site.window_ms + AT_ONCE * SIGN_MS, tail=0)
+                          window=4 * site.window_ms + AT_ONCE * scene.sign_ms, tail=0)
             check_load(outcome, result)
             outcome.numbers = {"connections per second": result["in_window"] / result["seconds"],
                                "first byte p50": result["p50_us"], "first byte p99": result["p99_us"]}

@@ -23,7 +23,7 @@ class Haproxy(Program):
     note = "key in a FILE, not on the token: it has no engine support"
 
     def version(self):
-        return first_line(["haproxy", "-v"], r"HAProxy version [\d.]+")
+        return first_line(("haproxy", "-v"), r"HAProxy version [\d.]+")
 
     def start(self, folder, scene):
         port = free_port()

@@ -41,7 +41,7 @@ class Nginx(Program):
     name = "nginx"
 
     def version(self):
-        return first_line(["nginx", "-v"], r"nginx/[\d.]+")
+        return first_line(("nginx", "-v"), r"nginx/[\d.]+")
 
     def start(self, folder, scene):
         port = free_port()

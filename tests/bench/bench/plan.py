@@ -90,12 +90,15 @@ def run_all(cells, site, runs, seed):
 
 
 def measure(results, site, cell, program, run):
+    """One job. A second attempt is made: a port may have been taken between its choice and its use."""
     if program.version() is None:
         results.failures[cell.name, program.name] = ["is not installed"]
         return
-    folder = site.subfolder("running")
-    try:
-        results.outcomes[cell.name][program.name][run] = cell.measure(site, program, folder)
-    except (Unusable, LoadFailed) as why:
-        text = " ".join(str(why).replace(site.pin, "PIN").split())
-        results.failures[cell.name, program.name].append(f"run {run + 1}: {text}")
+    for attempt in (1, 2):
+        try:
+            results.outcomes[cell.name][program.name][run] = cell.measure(site, program, site.subfolder("running"))
+            return
+        except (Unusable, LoadFailed) as why:
+            text = f"run {run + 1}: " + " ".join(str(why).replace(site.pin, "PIN").split())
+            if attempt == 2:
+                results.failures[cell.name, program.name].append(text)

@@ -1,5 +1,6 @@
 """The programs that are measured: how each is started, its processes, and its end."""
 
+import functools
 import os
 import pathlib
 import re
@@ -9,7 +10,7 @@ import time
 
 from bench import measure
 
-START_SECONDS = 20
+START_SECONDS = 60
 STOP_SECONDS = 10
 POLL_SECONDS = 0.005
 
@@ -84,6 +85,7 @@ class Program:
         raise NotImplementedError
 
 
+@functools.lru_cache(maxsize=None)
 def first_line(argv, pattern):
     """What `pattern` finds in a program's output, or None."""
     try:

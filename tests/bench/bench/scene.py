@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import random
 import secrets
 import shutil
 import socket
@@ -25,7 +26,7 @@ class Site:
     build: pathlib.Path
     pki: pathlib.Path
     folder: pathlib.Path
-    window_ms: int = 600
+    window_ms: int = 400
     smoke: bool = False
 
     def __post_init__(self):
@@ -131,7 +132,14 @@ class Scene:
 
 
 def free_port():
-    """A loopback port that nobody has just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port that nobody has just now, and that the kernel gives to nobody who does not ask for it."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(max(1024, first - 20_000), first) if first > 2048 else 0
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return probe.getsockname()[1]
+            except OSError:
+                pass

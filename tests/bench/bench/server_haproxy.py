@@ -29,7 +29,7 @@ class HaproxyServer(Server):
     name = "haproxy"
 
     def version(self):
-        return first_line(["haproxy", "-v"], r"HAProxy version [\d.]+")
+        return first_line(("haproxy", "-v"), r"HAProxy version [\d.]+")
 
     def serve(self, folder, scene):
         port = free_port()

@@ -29,7 +29,7 @@ class HitchServer(Server):
     takes_crls = False
 
     def version(self):
-        return first_line(["hitch", "--version"], r"hitch [\d.]+")
+        return first_line(("hitch", "--version"), r"hitch [\d.]+")
 
     def serve(self, folder, scene):
         port = free_port()

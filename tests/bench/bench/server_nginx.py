@@ -35,7 +35,7 @@ class NginxServer(Server):
     name = "nginx"
 
     def version(self):
-        return first_line(["nginx", "-v"], r"nginx/[\d.]+")
+        return first_line(("nginx", "-v"), r"nginx/[\d.]+")
 
     def serve(self, folder, scene):
         port = free_port()

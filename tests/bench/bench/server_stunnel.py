@@ -37,7 +37,7 @@ class StunnelServer(Server):
     name = "stunnel"
 
     def version(self):
-        return first_line(["stunnel4", "-version"], r"stunnel [\d.]+")
+        return first_line(("stunnel4", "-version"), r"stunnel [\d.]+")
 
     def serve(self, folder, scene):
         port = free_port()

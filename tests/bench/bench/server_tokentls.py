@@ -16,7 +16,7 @@ class Gateway(Server):
         self.program = build / "bin/tokentls-gateway"
 
     def version(self):
-        return first_line([str(self.program), "--version"], r"\S.*")
+        return first_line((str(self.program), "--version"), r"\S.*")
 
     def serve(self, folder, scene):
         port = free_port()

@@ -31,7 +31,7 @@ class Stunnel(Program):
     name = "stunnel"
 
     def version(self):
-        return first_line(["stunnel4", "-version"], r"stunnel [\d.]+")
+        return first_line(("stunnel4", "-version"), r"stunnel [\d.]+")
 
     def start(self, folder, scene):
         port = free_port()

@@ -13,7 +13,7 @@ class Agent(Program):
         self.program = build / "bin/tokentls-agent"
 
     def version(self):
-        return first_line([str(self.program), "--version"], r"\S.*")
+        return first_line((str(self.program), "--version"), r"\S.*")
 
     def start(self, folder, scene):
         port = free_port()
