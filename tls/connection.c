@@ -69,6 +69,36 @@ bool connection_await_verdict(struct connection *connection, X509 *leaf, STACK_O
     return connection->verdict_reached && connection->verdict != NULL && connection->verdict->accepted;
 }
 
+/* The same certificate, byte for byte, as one of the path; NULL: none is. */
+static X509 *twin_in(const STACK_OF(X509) * path, X509 *certificate)
+{
+    for (int i = 0; i < sk_X509_num(path); i++)
+        if (X509_cmp(sk_X509_value(path, i), certificate) == 0)
+            return sk_X509_value(path, i);
+    return NULL;
+}
+
+/*
+ * The path of a remembered verdict holds the certificates as they came with the first connection. libssl keeps what is
+ * in this stack for as long as the connection lives, about 5 KiB each: let it keep those.
+ */
+static void share_certificates(X509_STORE_CTX *store, const STACK_OF(X509) * path)
+{
+    STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(store);
+
+    for (int i = 0; i < sk_X509_num(sent); i++) {
+        X509 *certificate = sk_X509_value(sent, i);
+        X509 *twin = twin_in(path, certificate);
+
+        if (twin == NULL || twin == certificate || X509_up_ref(twin) != 1)
+            continue;
+        (void)sk_X509_set(sent, i, twin);
+        if (X509_STORE_CTX_get0_cert(store) == certificate)
+            X509_STORE_CTX_set_cert(store, twin);
+        X509_free(certificate);
+    }
+}
+
 /* Inside the job, on its small stack: keep the chain, let the loop reach the verdict, answer with it. */
 static int verify_callback(X509_STORE_CTX *store, void *arg)
 {
@@ -80,6 +110,8 @@ static int verify_callback(X509_STORE_CTX *store, void *arg)
     status_note(connection);
     accepted =
         connection_await_verdict(connection, X509_STORE_CTX_get0_cert(store), X509_STORE_CTX_get0_untrusted(store));
+    if (accepted)
+        share_certificates(store, connection->verdict->path);
     if (accepted)
         X509_STORE_CTX_set_error(store, X509_V_OK);
     else
