@@ -126,7 +126,7 @@ static void connected(void *arg, int fd, size_t target, const struct error *err)
         session_end(session, RECORD_FAILED, err->text);
         return;
     }
-    (void)address_text(&session->service->targets[target], session->record.far, sizeof(session->record.far));
+    session->record.far = &session->service->targets[target];
     session_handshake(session, &config);
 }
 
@@ -215,7 +215,7 @@ static void use_ready(struct session *session, const struct warm_given *given)
     ((struct tunnel_session *)session)->item = given->item;
     session->record.warm = RECORD_WARM_USED;
     session->record.warm_ms = given->age_ms;
-    (void)address_text(&session->service->targets[given->target], session->record.far, sizeof(session->record.far));
+    session->record.far = &session->service->targets[given->target];
     connection_info(session->connection, &info);
     record_note_tls(&session->record, &info);
     if (!session_watch_revocation(session, &info))

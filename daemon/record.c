@@ -9,6 +9,7 @@
 #include <openssl/bn.h>
 #include <openssl/x509.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const result_names[] = {
@@ -19,18 +20,36 @@ static const char *const result_names[] = {
 static const char *const warm_words[] = {
     [RECORD_WARM_NONE] = NULL, [RECORD_WARM_MISSED] = "no", [RECORD_WARM_USED] = "yes"};
 
+static void forget_certificate(struct record *record)
+{
+    free(record->subject);
+    free(record->serial);
+    record->subject = record->serial = NULL;
+}
+
+/* An owned copy of what is not empty. */
+static char *kept(const char *text)
+{
+    return text == NULL || text[0] == '\0' ? NULL : strdup(text);
+}
+
 void record_begin(struct record *record, const char *kind, const char *service, const struct address_socket *peer)
 {
+    char text[ADDRESS_TEXT_MAX];
+
     *record = (struct record){.kind = kind, .service = service, .uid = -1, .pid = -1};
     record->started_us = clock_monotonic_us();
     if (peer != NULL)
-        (void)address_socket_text(peer, record->peer, sizeof(record->peer));
+        record->peer = kept(address_socket_text(peer, text, sizeof(text)));
 }
 
 void record_pass_on(struct record *record, const struct address_socket *peer)
 {
-    memcpy(record->via, record->peer, sizeof(record->via));
-    (void)address_socket_text(peer, record->peer, sizeof(record->peer));
+    char text[ADDRESS_TEXT_MAX];
+
+    free(record->via);
+    record->via = record->peer;
+    record->peer = kept(address_socket_text(peer, text, sizeof(text)));
 }
 
 static void copy(char *out, size_t size, const char *text)
@@ -43,14 +62,17 @@ static void note_certificate(struct record *record, X509 *certificate)
     BIO *bio = BIO_new(BIO_s_mem());
     BIGNUM *serial = ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), NULL);
     char *hex = serial == NULL ? NULL : BN_bn2hex(serial);
+    char subject[256] = "";
     char *text = NULL;
     long length;
 
     if (bio != NULL && X509_NAME_print_ex(bio, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) >= 0) {
         length = BIO_get_mem_data(bio, &text);
-        (void)text_escape(text, length > 0 ? (size_t)length : 0, record->subject, sizeof(record->subject));
+        (void)text_escape(text, length > 0 ? (size_t)length : 0, subject, sizeof(subject));
     }
-    copy(record->serial, sizeof(record->serial), hex);
+    forget_certificate(record);
+    record->subject = kept(subject);
+    record->serial = kept(hex);
     OPENSSL_free(hex);
     BN_free(serial);
     BIO_free(bio);
@@ -91,14 +113,15 @@ enum record_result record_result_of_relay(enum relay_end end, const struct error
 
 static const char *or_nothing(const char *text)
 {
-    return text[0] == '\0' ? NULL : text;
+    return text == NULL || text[0] == '\0' ? NULL : text;
 }
 
 void record_forget_tls(struct record *record)
 {
     record->has_tls = record->resumed = record->signed_on_token = false;
-    record->far[0] = record->version[0] = record->mechanism[0] = record->identity[0] = '\0';
-    record->alpn[0] = record->subject[0] = record->serial[0] = '\0';
+    record->version[0] = record->mechanism[0] = record->identity[0] = record->alpn[0] = '\0';
+    record->far = NULL;
+    forget_certificate(record);
 }
 
 /* A field that is left out when `given` is false. */
@@ -118,6 +141,7 @@ static enum log_level level_of(enum record_result end)
 void record_write(const struct record *record, enum record_result end, const char *reason)
 {
     bool tls = record->has_tls;
+    char far[ADDRESS_TEXT_MAX];
     enum log_level level = level_of(end);
 
     if (!log_enabled(level))
@@ -125,16 +149,16 @@ void record_write(const struct record *record, enum record_result end, const cha
     log_event(level, "connection ended",
               (const struct log_field[]){
                   LOG_TEXT(record->kind, record->service),
-                  LOG_TEXT("peer", or_nothing(record->peer)),
-                  LOG_TEXT("via", or_nothing(record->via)),
+                  LOG_TEXT("peer", record->peer),
+                  LOG_TEXT("via", record->via),
                   NUMBER_IF(record->uid >= 0, "uid", record->uid),
                   NUMBER_IF(record->pid > 0, "pid", record->pid),
-                  LOG_TEXT("far", or_nothing(record->far)),
+                  LOG_TEXT("far", record->far == NULL ? NULL : address_text(record->far, far, sizeof(far))),
                   LOG_TEXT("identity", or_nothing(record->identity)),
                   LOG_TEXT("tls", or_nothing(record->version)),
                   LOG_TEXT("alpn", or_nothing(record->alpn)),
-                  LOG_TEXT("subject", or_nothing(record->subject)),
-                  LOG_TEXT("serial", or_nothing(record->serial)),
+                  LOG_TEXT("subject", record->subject),
+                  LOG_TEXT("serial", record->serial),
                   LOG_TEXT("allow", record->allow),
                   LOG_TEXT("resumed", !tls              ? NULL
                                       : record->resumed ? "true"
@@ -152,4 +176,12 @@ void record_write(const struct record *record, enum record_result end, const cha
                   LOG_TEXT("reason", reason),
                   {0},
               });
+}
+
+void record_free(struct record *record)
+{
+    free(record->peer);
+    free(record->via);
+    record->peer = record->via = NULL;
+    forget_certificate(record);
 }

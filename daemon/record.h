@@ -25,25 +25,28 @@ enum record_result {
 enum record_warm { RECORD_WARM_NONE /* it keeps none */, RECORD_WARM_MISSED, RECORD_WARM_USED };
 
 struct record {
-    const char *kind;            /* "tunnel" or "gateway": the key of `service` */
-    const char *service;         /* its name */
-    char peer[ADDRESS_TEXT_MAX]; /* of the accepted connection */
-    char via[ADDRESS_TEXT_MAX];  /* the load balancer that has told of the peer; "": it came by itself */
-    char far[ADDRESS_TEXT_MAX];  /* upstream or backend; "" while none was reached */
-    int64_t uid, pid;            /* of a local caller; -1: unknown */
+    const char *kind;          /* "tunnel" or "gateway": the key of `service` */
+    const char *service;       /* its name */
+    char *peer;                /* text of the accepted connection's address; owned; NULL: unknown */
+    char *via;                 /* of the load balancer that has told of the peer; owned; NULL: it came by itself */
+    const struct address *far; /* upstream or backend; must outlive it; NULL while none was reached */
+    int64_t uid, pid;          /* of a local caller; -1: unknown */
     enum record_warm warm;
     uint32_t warm_ms; /* RECORD_WARM_USED: how long it had waited */
     bool has_tls;     /* what follows is filled */
     char version[16], mechanism[32], identity[KEYHOLDER_NAME_MAX], alpn[64];
-    char subject[256], serial[80]; /* of the peer's certificate, escaped; "" when it sent none */
-    const char *allow;             /* the allow block that let the client in; NULL: none was asked. Must outlive it */
+    char *subject, *serial; /* of the peer's certificate, escaped; owned; NULL when it sent none */
+    const char *allow;      /* the allow block that let the client in; NULL: none was asked. Must outlive it */
     bool resumed, signed_on_token;
     uint32_t sign_ms, sign_wait_ms, handshake_ms;
     struct relay_totals totals; /* a: the accepted side */
     uint64_t started_us;        /* CLOCK_MONOTONIC */
 };
 
-/* Begin: now, from this peer. `kind` and `service` must outlive the record. */
+/*
+ * Begin: now, from this peer. `kind` and `service` must outlive the record. Ends with record_free(). Texts for which
+ * there is no memory are left out of the line.
+ */
 void record_begin(struct record *record, const char *kind, const char *service, const struct address_socket *peer);
 
 /* The connection is another one's, which a load balancer has told of: that is the peer from here on. */
@@ -66,5 +69,8 @@ enum record_result record_result_of_relay(enum relay_end end, const struct error
 
 /* Write the line; `reason` may be NULL. */
 void record_write(const struct record *record, enum record_result end, const char *reason);
+
+/* Release what the record owns. */
+void record_free(struct record *record);
 
 #endif

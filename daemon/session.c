@@ -163,7 +163,7 @@ bool session_watch_revocation(struct session *session, const struct connection_i
     struct error err = ERROR_INIT;
 
     want_crls(session->service, session->connection);
-    warn_stale(session->service, info, session->record.peer);
+    warn_stale(session->service, info, session->record.peer == NULL ? "" : session->record.peer);
     if (!session->service->settings->close_on_revocation || info->peer_path == NULL)
         return false;
     session->path = X509_chain_up_ref(info->peer_path);
@@ -216,6 +216,7 @@ static void turn_away(const struct session_service *service, int fd, const struc
 
     record_begin(&record, service->kind, service->settings->section->title, peer);
     record_write(&record, RECORD_LIMIT, reason);
+    record_free(&record);
     meters_turned_away(meters_of(service), reason);
     socket_abort_on_close(fd);
     (void)close(fd);
@@ -421,6 +422,7 @@ void session_end(struct session *session, enum record_result how, const char *re
         service->sessions = session->next;
     if (session->next != NULL)
         session->next->previous = session->previous;
+    record_free(&session->record);
     free(session);
     worker_connection_ended(service->worker, service->index);
 }

@@ -164,7 +164,7 @@ static void connected(void *arg, int fd, size_t target, const struct error *err)
         session_end(session, RECORD_FAILED, err->text);
         return;
     }
-    (void)address_text(&client->route.targets[target], session->record.far, sizeof(session->record.far));
+    session->record.far = &client->route.targets[target];
     start_relay(session, fd);
 }
 

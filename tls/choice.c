@@ -2,6 +2,7 @@
 
 #include "base/buffer.h"
 #include "base/text.h"
+#include "tls/failure.h"
 #include "tls/fit.h"
 #include "tls/internal.h"
 #include "tls/narrate.h"
@@ -267,9 +268,9 @@ static void refuse_all(struct connection *connection, struct buffer *reasons)
     buffer_put_u8(reasons, 0);
     /* A token that is away is the more useful message: it is what the operator can change. */
     if (unusable.category != ERROR_NONE && context->n_identities == 1)
-        connection->failure = unusable;
+        *failure_of(connection) = unusable;
     else
-        error_set(&connection->failure, unusable.category == ERROR_NONE ? ERROR_VERIFY : unusable.category,
+        error_set(failure_of(connection), unusable.category == ERROR_NONE ? ERROR_VERIFY : unusable.category,
                   "the server asks for a certificate and none fits%s",
                   buffer_ok(reasons) ? (const char *)reasons->data : "");
 }
@@ -292,13 +293,13 @@ static void choose(struct connection *connection)
             buffer_put_bytes(&reasons, line, strlen(line));
             continue;
         }
-        if (use_identity(connection, identity, &connection->failure) != ERROR_NONE)
+        if (use_identity(connection, identity, failure_of(connection)) != ERROR_NONE)
             break;
         narrate_line(connection, "choice", "identity \"%s\" fits: issuer, validity, key usage and %s", name,
                      mechanism_scheme_name(shared_scheme(connection, identity)));
         connection->choice_good = true;
     }
-    if (!connection->choice_good && connection->failure.category == ERROR_NONE)
+    if (!connection->choice_good && failure_of(connection)->category == ERROR_NONE)
         refuse_all(connection, &reasons);
     buffer_free(&reasons);
 }
@@ -313,7 +314,7 @@ void choice_make(struct connection *connection)
     if (context->n_identities > 0) {
         choose(connection);
     } else if (context->refuse_certificate_request) {
-        error_set(&connection->failure, ERROR_VERIFY,
+        error_set(failure_of(connection), ERROR_VERIFY,
                   "the server asks for a client certificate, and one-way TLS was demanded");
     } else {
         narrate_line(connection, "choice", "no identity is named: an empty certificate is sent (one-way TLS)");

@@ -60,7 +60,7 @@ bool connection_await_verdict(struct connection *connection, X509 *leaf, STACK_O
     connection->untrusted = untrusted;
     connection->verdict_reached = false;
     connection->verdict_wanted = true;
-    while (!connection->verdict_reached && !connection->signer.cancelled)
+    while (!connection->verdict_reached && !connection->signer->cancelled)
         if (ASYNC_get_current_job() == NULL || ASYNC_pause_job() != 1)
             break;
     connection->verdict_wanted = false;
@@ -126,7 +126,7 @@ static int certificate_callback(SSL *ssl, void *arg)
     struct connection *connection = SSL_get_app_data(ssl);
 
     (void)arg;
-    if (connection->signer.cancelled)
+    if (connection->signer->cancelled)
         return 0;
     if (!connection->choice_made)
         return -1;
@@ -198,7 +198,7 @@ static void reach_verdict(struct connection *connection)
     connection->verdict = calloc(1, sizeof(*connection->verdict));
     if (connection->verdict == NULL) {
         connection->verdict_reached = true;
-        error_set(&connection->failure, ERROR_INTERNAL, "out of memory");
+        error_set(failure_of(connection), ERROR_INTERNAL, "out of memory");
         return;
     }
     judge_peer(connection, connection->leaf, connection->untrusted, connection->verdict);
@@ -217,7 +217,7 @@ static void reach_verdict(struct connection *connection)
 /* One call of libssl with this connection's signer lent to the thread; returns SSL_get_error()'s answer. */
 static int run_handshake(struct connection *connection)
 {
-    struct signer *before = signer_switch(&connection->signer);
+    struct signer *before = signer_switch(connection->signer);
     int n, outcome;
 
     ERR_clear_error();
@@ -234,7 +234,7 @@ static void end_job(struct connection *connection)
 {
     if (!connection->job_paused)
         return;
-    signer_cancel(&connection->signer);
+    signer_cancel(connection->signer);
     while (run_handshake(connection) == SSL_ERROR_WANT_ASYNC)
         ;
     ERR_clear_error();
@@ -242,6 +242,12 @@ static void end_job(struct connection *connection)
 
 static void end_handshake(struct connection *connection)
 {
+    const struct signer *signer = connection->signer;
+
+    connection->proof.signed_on_token = signer->has_signed;
+    connection->proof.sign_ms = signer->sign_ms;
+    connection->proof.wait_ms = signer->wait_ms;
+    memcpy(connection->proof.mechanism, signer->mechanism, sizeof(connection->proof.mechanism));
     inquiry_cancel(connection->wait);
     connection->wait = NULL;
     loop_watch_free(connection->watch);
@@ -259,7 +265,7 @@ static void fail(struct connection *connection, const struct error *reason)
     end_job(connection);
     enter(connection, CONNECTION_FAILED);
     end_handshake(connection);
-    connection->failure = copy;
+    *failure_of(connection) = copy;
     narrate_failure(connection, &copy);
     connection->done(connection->arg, &copy);
 }
@@ -298,7 +304,7 @@ static bool own_side_is_proven(const struct connection *connection)
         return true;
     if (!connection->context->server && !connection->certificate_requested)
         return true;
-    return connection->signer.has_signed && SSL_get_signature_type_nid(connection->ssl, &nid) == 1;
+    return connection->signer->has_signed && SSL_get_signature_type_nid(connection->ssl, &nid) == 1;
 }
 
 static void establish(struct connection *connection)
@@ -330,14 +336,14 @@ static void establish(struct connection *connection)
 static void step(struct connection *connection)
 {
     struct error err = ERROR_INIT;
-    bool had_signed = connection->signer.has_signed;
+    bool had_signed = connection->signer->has_signed;
     int outcome = run_handshake(connection);
 
     if (outcome == SSL_ERROR_WANT_X509_LOOKUP) {
         choice_make(connection);
         outcome = run_handshake(connection);
     }
-    if (connection->signer.has_signed && !had_signed)
+    if (connection->signer->has_signed && !had_signed)
         narrate_signature(connection);
     switch (outcome) {
     case SSL_ERROR_NONE:
@@ -388,8 +394,8 @@ static void deadline_passed(void *arg)
     struct connection *connection = arg;
     struct error err = ERROR_INIT;
 
-    if (clock_remaining(connection->signer.deadline, 1) > 0) {
-        loop_timer_set(connection->timer, clock_remaining(connection->signer.deadline, TIMER_MAX));
+    if (clock_remaining(connection->signer->deadline, 1) > 0) {
+        loop_timer_set(connection->timer, clock_remaining(connection->signer->deadline, TIMER_MAX));
         return;
     }
     error_set(&err, ERROR_IO, "time-out: the handshake was waiting for %s", waits[connection->state]);
@@ -458,13 +464,20 @@ struct connection *connection_start(const struct connection_config *config, stru
         error_set(err, ERROR_INTERNAL, "out of memory");
         return NULL;
     }
+    connection->signer = calloc(1, sizeof(*connection->signer));
+    if (connection->signer == NULL) {
+        free(connection);
+        (void)close(config->fd);
+        error_set(err, ERROR_INTERNAL, "out of memory");
+        return NULL;
+    }
     connection->loop = config->loop;
     connection->context = config->context;
     connection->wire.fd = config->fd;
-    connection->signer.deadline = config->deadline;
-    connection->signer.tunnel = config->tunnel;
-    connection->signer.ended = signature_ended;
-    connection->signer.arg = connection;
+    connection->signer->deadline = config->deadline;
+    connection->signer->tunnel = config->tunnel;
+    connection->signer->ended = signature_ended;
+    connection->signer->arg = connection;
     connection->alert_received = -1;
     connection->alert_sent = -1;
     connection->started_us = clock_monotonic_us();
@@ -503,7 +516,8 @@ void connection_free(struct connection *connection, bool reset)
         return;
     inquiry_cancel(connection->wait);
     end_job(connection);
-    signer_cancel(&connection->signer);
+    if (connection->signer != NULL)
+        signer_cancel(connection->signer);
     if (!reset && !connection->shutdown_sent &&
         (connection->state == CONNECTION_ESTABLISHED || connection->state == CONNECTION_CLOSED))
         (void)SSL_shutdown(connection->ssl);
@@ -516,6 +530,8 @@ void connection_free(struct connection *connection, bool reset)
     connection_forget_verdict(connection);
     sk_X509_pop_free(connection->peer_path, X509_free);
     free(connection->server_name);
+    free(connection->signer);
+    free(connection->failure);
     free(connection);
 }
 
@@ -555,7 +571,6 @@ static const char *shown_server_name(const struct connection *connection)
 void connection_info(const struct connection *connection, struct connection_info *ret)
 {
     const SSL_CIPHER *cipher = SSL_get_current_cipher(connection->ssl);
-    const struct signer *signer = &connection->signer;
 
     *ret = (struct connection_info){
         .version = SSL_get_version(connection->ssl),
@@ -566,11 +581,11 @@ void connection_info(const struct connection *connection, struct connection_info
         .hung_up = BIO_number_read(SSL_get_rbio(connection->ssl)) == 0 &&
                    (connection->wire.ended || connection->wire.failure == ECONNRESET),
         .certificate_requested = connection->certificate_requested,
-        .signed_on_token = signer->has_signed,
+        .signed_on_token = connection->proof.signed_on_token,
         .identity = connection->identity == NULL ? "" : identity_name(connection->identity),
-        .mechanism = signer->mechanism,
-        .sign_ms = signer->sign_ms,
-        .sign_wait_ms = signer->wait_ms,
+        .mechanism = connection->proof.mechanism,
+        .sign_ms = connection->proof.sign_ms,
+        .sign_wait_ms = connection->proof.wait_ms,
         .handshake_ms = connection->handshake_ms,
         .own = connection->context->server ? SSL_get_certificate(connection->ssl) : NULL,
         .peer = SSL_get0_peer_certificate(connection->ssl),

@@ -12,8 +12,12 @@
 /* What libssl asks the socket for at once. It is released whenever all of it has been used. */
 #define READ_BYTES WIRE_CORK_BYTES
 
-void established_begin(const struct connection *connection)
+void established_begin(struct connection *connection)
 {
+    if (connection->signer != NULL)
+        signer_cancel(connection->signer);
+    free(connection->signer);
+    connection->signer = NULL;
     SSL_set_default_read_buffer_len(connection->ssl, READ_BYTES);
     SSL_set_read_ahead(connection->ssl, 1);
 }
@@ -21,7 +25,7 @@ void established_begin(const struct connection *connection)
 static enum stream_status fail(struct connection *connection, const char *during)
 {
     if (connection->state != CONNECTION_FAILED) {
-        failure_describe(connection, during, &connection->failure);
+        failure_describe(connection, during, failure_of(connection));
         connection->refused_by_peer = !connection->context->server && connection->certificate_requested &&
                                       connection->alert_received >= 0 && connection->bytes_read == 0;
         connection->state = CONNECTION_FAILED;
@@ -180,7 +184,7 @@ static int established_fd(void *self)
 
 static const struct error *established_error(void *self)
 {
-    return &((struct connection *)self)->failure;
+    return failure_of(self);
 }
 
 static void established_free(void *self, bool reset)

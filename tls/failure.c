@@ -144,14 +144,26 @@ static void describe_protocol(const char *during, struct error *err)
         error_set(err, ERROR_PROTOCOL, "%s failed without a reason", during);
 }
 
+struct error *failure_of(struct connection *connection)
+{
+    static _Thread_local struct error spare;
+
+    if (connection->failure == NULL)
+        connection->failure = calloc(1, sizeof(*connection->failure));
+    if (connection->failure != NULL)
+        return connection->failure;
+    error_set(&spare, ERROR_INTERNAL, "out of memory");
+    return &spare;
+}
+
 void failure_describe(const struct connection *connection, const char *during, struct error *err)
 {
     int alert = queued_alert();
 
-    if (connection->failure.category != ERROR_NONE)
-        *err = connection->failure;
-    else if (connection->signer.error.category != ERROR_NONE)
-        *err = connection->signer.error;
+    if (connection->failure != NULL && connection->failure->category != ERROR_NONE)
+        *err = *connection->failure;
+    else if (connection->signer != NULL && connection->signer->error.category != ERROR_NONE)
+        *err = connection->signer->error;
     else if (connection->verdict != NULL && !connection->verdict->accepted)
         describe_verdict(connection, err);
     else if (alert >= 0)

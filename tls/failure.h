@@ -7,6 +7,12 @@
 struct connection;
 
 /*
+ * Where the reason why the connection has failed stands, ERROR_NONE so far; never NULL. It is made when it is asked
+ * for: a connection that is well need not keep a kilobyte for it. Belongs to the connection.
+ */
+struct error *failure_of(struct connection *connection);
+
+/*
  * Why the last call of libssl has failed, into *err: our own refusal first, then the token, the verdict, the peer's
  * alert, the socket, the protocol. Empties the OpenSSL queue. `during`: "the handshake", "reading".
  */

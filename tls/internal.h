@@ -74,10 +74,15 @@ struct connection {
     SSL *ssl;
     struct wire wire;
     enum connection_state state;
-    char *server_name; /* NULL: none */
-    bool check_name;   /* the peer's certificate must carry server_name */
-    bool job_paused;   /* an ASYNC job of this connection waits to be resumed */
-    struct signer signer;
+    char *server_name;     /* NULL: none */
+    bool check_name;       /* the peer's certificate must carry server_name */
+    bool job_paused;       /* an ASYNC job of this connection waits to be resumed */
+    struct signer *signer; /* owned; NULL once the connection is a stream */
+    struct {
+        bool signed_on_token;
+        char mechanism[48];
+        uint32_t sign_ms, wait_ms;
+    } proof; /* what came of it */
 
     /* The verdict; leaf and untrusted are borrowed from libssl while its callback is paused. */
     bool verdict_wanted, verdict_reached;
@@ -106,7 +111,7 @@ struct connection {
     struct identity *resuming;    /* the identity of the session that is offered; borrowed; NULL: none */
 
     int alert_received, alert_sent; /* -1: none; only such that end the connection */
-    struct error failure;           /* why we gave up, or why the stream failed; ERROR_NONE so far */
+    struct error *failure;          /* see failure_of(); NULL: none so far */
     bool refused_by_peer;
     bool shutdown_sent;
     uint64_t bytes_read;   /* application bytes */
@@ -137,7 +142,7 @@ void connection_forget_verdict(struct connection *connection);
 void established_drop_verdict(struct connection *connection);
 
 /* The connection becomes a stream: set libssl up for carrying many bytes (established.c). */
-void established_begin(const struct connection *connection);
+void established_begin(struct connection *connection);
 
 /* The stream table of an established connection (established.c). */
 extern const struct stream_ops established_ops;

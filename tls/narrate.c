@@ -197,7 +197,7 @@ void narrate_request(const struct connection *connection)
 
 void narrate_signature(const struct connection *connection)
 {
-    const struct signer *signer = &connection->signer;
+    const struct signer *signer = connection->signer;
 
     narrate_line(connection, "signature", "CertificateVerify: %s, signed with %s in %u ms (waited %u ms) on %s",
                  mechanism_scheme_name(signer->scheme), signer->mechanism, signer->sign_ms, signer->wait_ms,

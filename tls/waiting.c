@@ -23,9 +23,9 @@ void waiting_begin(struct connection *connection)
 
 static enum waiting_state broken(struct connection *connection, struct error *err)
 {
-    failure_describe(connection, "waiting to be used", &connection->failure);
+    failure_describe(connection, "waiting to be used", failure_of(connection));
     connection->state = CONNECTION_FAILED;
-    *err = connection->failure;
+    *err = *failure_of(connection);
     if (connection->alert_received >= 0)
         return WAITING_REFUSED;
     return connection->wire.ended || connection->wire.failure == ECONNRESET ? WAITING_CLOSED : WAITING_BROKEN;
@@ -52,10 +52,10 @@ static enum waiting_state look_at_controls(struct connection *connection, struct
 {
     if (received(connection) <= WAITING_CONTROL_MAX)
         return WAITING_QUIET;
-    error_set(&connection->failure, ERROR_PROTOCOL, "the server has sent more than %d bytes of TLS messages unasked",
+    error_set(failure_of(connection), ERROR_PROTOCOL, "the server has sent more than %d bytes of TLS messages unasked",
               WAITING_CONTROL_MAX);
     connection->state = CONNECTION_FAILED;
-    *err = connection->failure;
+    *err = *failure_of(connection);
     return WAITING_BROKEN;
 }
 

@@ -39,13 +39,15 @@ static void test_everything(void **state)
     X509 *certificate = pki_make(&spec);
     struct connection_info info = make_info(certificate);
     struct address_socket peer = make_peer();
+    struct address far;
     struct record record;
 
     (void)state;
     record_begin(&record, "tunnel", "bank", &peer);
     record.uid = 1000;
     record.pid = 42;
-    (void)snprintf(record.far, sizeof(record.far), "upstream.test:443");
+    assert_int_equal(address_parse("upstream.test:443", ADDRESS_CONNECT, &far, NULL), ERROR_NONE);
+    record.far = &far;
     record_note_tls(&record, &info);
     record.totals = (struct relay_totals){.a_to_b = 11, .b_to_a = 22};
     record_write(&record, RECORD_CLOSED, NULL);
@@ -56,6 +58,7 @@ static void test_everything(void **state)
                "bytes_in=11 bytes_out=22 ms=");
     log_expect(" result=closed\n");
     log_expect_no("reason");
+    record_free(&record);
     X509_free(certificate);
     EVP_PKEY_free(key);
 }
@@ -120,6 +123,7 @@ static void test_names_are_escaped_and_cut(void **state)
     assert_ptr_equal(strchr(log_text(), '\n'), log_text() + strlen(log_text()) - 1);
     assert_int_equal(strlen(record.alpn), sizeof(record.alpn) - 1);
     assert_int_equal(strlen(record.version), sizeof(record.version) - 1);
+    record_free(&record);
     X509_free(certificate);
     EVP_PKEY_free(key);
 }

@@ -46,7 +46,8 @@ static void no_verdict_no_connection(void **state)
 static void no_signature_no_connection(void **state)
 {
     struct context context = {.n_identities = 1};
-    struct connection connection = {.context = &context};
+    struct signer signer = {0};
+    struct connection connection = {.context = &context, .signer = &signer};
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 
     (void)state;
@@ -54,7 +55,7 @@ static void no_signature_no_connection(void **state)
     assert_true(own_side_is_proven(&connection)); /* nobody asked for one */
     connection.certificate_requested = true;
     assert_false(own_side_is_proven(&connection));
-    connection.signer.has_signed = true; /* but libssl has not sent it */
+    signer.has_signed = true; /* but libssl has not sent it */
     assert_false(own_side_is_proven(&connection));
     context.n_identities = 0;
     assert_true(own_side_is_proven(&connection));
