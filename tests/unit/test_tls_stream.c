@@ -294,6 +294,47 @@ static void what_was_read_ahead_comes_before_the_end(void **state)
     }
 }
 
+static X509 *peer_of(const struct connection *connection)
+{
+    struct connection_info info;
+
+    connection_info(connection, &info);
+    return info.peer;
+}
+
+/* What libssl keeps of a peer that comes again are the certificates of its first connection, however long that lasts.
+ */
+static void the_certificates_of_a_peer_are_held_once(void **state)
+{
+    struct world *w = *state;
+
+    for (size_t i = 0; i < 2; i++) {
+        struct pair first, second = {0};
+        char text[64];
+        int fds[2];
+
+        start_mutual(w, &first, versions[i]);
+        make_pair(fds);
+        start_side(w, first.client_context, fds[0], &second.client);
+        start_side(w, first.server_context, fds[1], &second.server);
+        finish_pair(w, &second);
+        assert_true(second.client.good && second.server.good);
+        assert_non_null(peer_of(first.client.connection));
+        assert_ptr_equal(peer_of(first.client.connection), peer_of(second.client.connection));
+        assert_ptr_equal(peer_of(first.server.connection), peer_of(second.server.connection));
+        assert_ptr_not_equal(peer_of(second.client.connection), peer_of(second.server.connection));
+        stream_free(&first.client_stream, false);
+        stream_free(&first.server_stream, false);
+        first.client.connection = first.server.connection = NULL;
+        write_all(w, &second.client_stream, "still there");
+        assert_int_equal(read_until(w, &second.server_stream, text, sizeof(text)), STREAM_OK);
+        assert_non_null(X509_get0_pubkey(peer_of(second.server.connection)));
+        connection_free(second.client.connection, false);
+        connection_free(second.server.connection, false);
+        free_pair(&first);
+    }
+}
+
 static void alpn(void **state)
 {
     static const char *const h2[] = {"h2", "http/1.1", NULL};
@@ -348,6 +389,7 @@ int main(void)
         TEST(much_data_and_back_pressure),
         TEST(pieces_of_any_size_both_ways),
         TEST(what_was_read_ahead_comes_before_the_end),
+        TEST(the_certificates_of_a_peer_are_held_once),
         TEST(alpn),
     };
 
