@@ -17,6 +17,7 @@ int main(int argc, char **argv)
         .accepted = tunnel_accepted,
         .use_crls = tunnel_use_crls,
         .removed = tunnel_removed,
+        .willing = tunnel_willing,
         .listening = tunnel_listening,
         .identity_changed = tunnel_identity_changed,
         .close = tunnel_close,

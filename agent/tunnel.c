@@ -278,6 +278,11 @@ void tunnel_use_crls(struct service *service, struct crl_snapshot *crls)
     warm_judge_again(service->warm);
 }
 
+bool tunnel_willing(const struct service *service)
+{
+    return warm_has(service->warm) || atomic_load(worker_ahead(service->common.worker, service->common.index)) == 0;
+}
+
 void tunnel_listening(struct service *service, bool open)
 {
     if (open)

@@ -14,6 +14,7 @@ result tunnel_add_paths(const struct settings_service *settings, struct confinem
 result tunnel_open(struct worker *worker, size_t index, struct service **ret, struct error *err);
 void tunnel_accepted(struct service *service, int fd, const struct address_socket *peer);
 void tunnel_use_crls(struct service *service, struct crl_snapshot *crls);
+bool tunnel_willing(const struct service *service);
 void tunnel_listening(struct service *service, bool open);
 void tunnel_identity_changed(struct service *service, const struct identity *identity);
 void tunnel_removed(struct service *service, const struct identity *identity);

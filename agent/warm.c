@@ -44,7 +44,8 @@ struct warm {
     struct loop_timer *timer;
     uint64_t publications; /* of CRLs, so far */
     struct spares making, ready;
-    unsigned n_making, n_ready;
+    unsigned n_making, n_ready; /* n_ready: those on trial, too */
+    unsigned n_counted;         /* without those */
 };
 
 static struct meters *meters_of(const struct warm *warm)
@@ -86,15 +87,30 @@ static void spare_free(struct spare *spare, bool reset)
     free(spare);
 }
 
+/* One more, or one less, that a client can be given: the other workers know, and the meters. */
+static void count(struct warm *warm, bool more)
+{
+    atomic_uint *ahead = worker_ahead(warm->service->worker, warm->service->index);
+
+    if (more) {
+        warm->n_counted++;
+        atomic_fetch_add(ahead, 1);
+    } else {
+        warm->n_counted--;
+        atomic_fetch_sub(ahead, 1);
+    }
+    meters_warm_ready(meters_of(warm), worker_generation(warm->service->worker), more);
+}
+
 /* Its trial is over, if it is. */
 static void count_ready(struct spare *spare, uint64_t now)
 {
-    const struct warm *warm = spare->warm;
+    struct warm *warm = spare->warm;
 
     if (spare->counted || pool_fate(&warm->pool, now, &spare->item) == POOL_FATE_TRIAL)
         return;
     spare->counted = true;
-    meters_warm_ready(meters_of(warm), worker_generation(warm->service->worker), true);
+    count(warm, true);
 }
 
 static void remove_ready(struct spare *spare)
@@ -104,7 +120,7 @@ static void remove_ready(struct spare *spare)
     TAILQ_REMOVE(&warm->ready, spare, entry);
     warm->n_ready--;
     if (spare->counted)
-        meters_warm_ready(meters_of(warm), worker_generation(warm->service->worker), false);
+        count(warm, false);
 }
 
 static void drop(struct spare *spare, enum meters_warm why)
@@ -434,6 +450,11 @@ bool warm_take(struct warm *warm, struct warm_given *ret)
     if (warm->running)
         loop_timer_set(warm->timer, REFILL_AFTER_MS);
     return found;
+}
+
+bool warm_has(const struct warm *warm)
+{
+    return warm != NULL && warm->n_counted > 0;
 }
 
 void warm_identity_changed(struct warm *warm)

@@ -41,6 +41,9 @@ void warm_stop(struct warm *warm);
  */
 MUST_USE bool warm_take(struct warm *warm, struct warm_given *ret);
 
+/* There is one that warm_take() would look at. False for NULL. */
+bool warm_has(const struct warm *warm);
+
 /* What was given has ended before its first byte, which was told in *err by waiting_look(): learn from it. */
 void warm_was_dead(struct warm *warm, const struct pool_item *item, enum waiting_state how, const struct error *err);
 

@@ -53,6 +53,11 @@ struct program {
      */
     void (*listening)(struct service *service, bool open);
 
+    /*
+     * Whether the next connection is better accepted here than by another worker. On the worker's loop. NULL: always.
+     */
+    bool (*willing)(const struct service *service);
+
     /* An identity was announced, changed or lost. On the worker's loop. NULL: nobody wants to know. */
     void (*identity_changed)(struct service *service, const struct identity *identity);
 

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "daemon/crls.h"
 #include "daemon/meters.h"
+#include "daemon/worker_ear.h"
 #include "daemon/worker_link.h"
 #include "pkcs11/token.h"
 #include "tls/choice.h"
@@ -22,7 +23,7 @@ struct worker_service {
     size_t index;
     struct trust *trust;
     struct service *service;
-    struct listener *listener;
+    struct worker_ear ear;
 };
 
 /*
@@ -151,6 +152,11 @@ void worker_want_crls(const struct worker *worker, size_t index, const STACK_OF(
 {
     if (worker->shared->want_crls != NULL)
         worker->shared->want_crls(worker->shared->arg, index, path);
+}
+
+atomic_uint *worker_ahead(const struct worker *worker, size_t index)
+{
+    return &worker->shared->services[index].ahead;
 }
 
 uint64_t worker_share(const struct worker *worker, uint64_t n)
@@ -376,49 +382,15 @@ static void do_link(void *arg)
     free(order);
 }
 
-static void accept_problem(void *arg, const struct error *problem)
-{
-    const struct worker_service *service = arg;
-
-    log_warning("cannot accept connections",
-                LOG_TEXT("service", worker_settings(service->worker, service->index)->section->title),
-                LOG_TEXT("reason", problem->text));
-}
-
-static void accepted(void *arg, int fd, const struct address_socket *peer)
-{
-    const struct worker_service *service = arg;
-
-    service->worker->shared->program->accepted(service->service, fd, peer);
-}
-
-static void tell_listening(const struct worker_service *service, bool open)
-{
-    const struct program *program = service->worker->shared->program;
-
-    if (program->listening != NULL && service->service != NULL)
-        program->listening(service->service, open);
-}
-
 static void open_listener(struct worker_service *service)
 {
     struct worker *worker = service->worker;
     const struct worker_shared_service *shared = &worker->shared->services[service->index];
-    struct listener_config config = {.loop = worker->loop,
-                                     .fds = shared->fds,
-                                     .n_fds = shared->n_fds,
-                                     .accepted = accepted,
-                                     .problem = accept_problem,
-                                     .arg = service};
-    struct error err = ERROR_INIT;
 
-    if (service->listener != NULL || shared->n_fds == 0)
-        return;
-    service->listener = listener_new(&config, &err);
-    if (service->listener != NULL)
-        tell_listening(service, true);
-    else
-        log_error("cannot accept connections", LOG_TEXT("reason", err.text));
+    service->ear.program = worker->shared->program;
+    service->ear.service = service->service;
+    service->ear.name = worker_settings(worker, service->index)->section->title;
+    worker_ear_open(&service->ear, worker->loop, shared->fds, shared->n_fds);
 }
 
 static bool all_reported(const struct worker *worker, size_t index)
@@ -470,10 +442,7 @@ static void do_go(void *arg)
 static void stop_accepting(struct worker *worker)
 {
     for (size_t i = 0; i < worker->n_services; i++) {
-        if (worker->services[i].listener != NULL)
-            tell_listening(&worker->services[i], false);
-        listener_free(worker->services[i].listener);
-        worker->services[i].listener = NULL;
+        worker_ear_close(&worker->services[i].ear);
     }
 }
 

@@ -35,6 +35,7 @@ struct worker_shared_service {
     size_t n_fds;
     struct ticket_keys *ticket_keys; /* of its file; NULL: those of all services */
     atomic_uint connections;
+    atomic_uint ahead;        /* connections to the other side that are ready for clients to come */
     atomic_ullong stale_crls; /* connections accepted on an expired CRL within crl-grace */
     struct meters *meters;    /* NULL: nothing is counted */
 };
@@ -103,6 +104,9 @@ void worker_want_crls(const struct worker *worker, size_t index, const STACK_OF(
 
 /* This worker's part of `n` of something that a service has, rounded up. */
 uint64_t worker_share(const struct worker *worker, uint64_t n);
+
+/* Of one service, in all workers together: connections to the other side that are ready for clients to come. */
+atomic_uint *worker_ahead(const struct worker *worker, size_t index);
 
 /* Handshakes of clients' connections that are under way, in all workers together. */
 unsigned worker_handshakes(const struct worker *worker);

@@ -308,9 +308,11 @@ struct listener {
     struct loop_timer *retry;
     listener_accepted_fn *accepted;
     listener_problem_fn *problem;
+    listener_willing_fn *willing;
     void *arg;
+    unsigned yielded; /* times in a row */
     bool paused;      /* by the owner */
-    bool backing_off; /* by a problem; `retry` ends it */
+    bool backing_off; /* by a problem, or to let others go first; `retry` ends it */
     bool *freed;      /* set when the listener is freed from one of its own callbacks; NULL outside of them */
 };
 
@@ -356,6 +358,20 @@ static void back_off(struct listener *listener, int errnum)
         listener->problem(listener->arg, &problem);
 }
 
+/* True when somebody else is to take what waits here; after a millisecond it is asked again. */
+static bool yield(struct listener *listener)
+{
+    if (listener->willing == NULL || listener->yielded == LISTENER_YIELD_MS || listener->willing(listener->arg)) {
+        listener->yielded = 0;
+        return false;
+    }
+    listener->yielded++;
+    listener->backing_off = true;
+    set_interest(listener);
+    loop_timer_set(listener->retry, 1);
+    return true;
+}
+
 static void on_connection(void *arg, unsigned events)
 {
     struct watched *watched = arg;
@@ -364,7 +380,7 @@ static void on_connection(void *arg, unsigned events)
 
     (void)events;
     listener->freed = &freed;
-    for (int i = 0; i < LISTENER_ACCEPTS_PER_EVENT && !listener->paused; i++) {
+    for (int i = 0; i < LISTENER_ACCEPTS_PER_EVENT && !listener->paused && !yield(listener); i++) {
         struct address_socket peer = {.length = sizeof(peer.storage)};
         int fd = accept4(watched->fd, &peer.any, &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
@@ -397,6 +413,7 @@ struct listener *listener_new(const struct listener_config *config, struct error
     }
     listener->accepted = config->accepted;
     listener->problem = config->problem;
+    listener->willing = config->willing;
     listener->arg = config->arg;
     listener->retry = loop_timer_new(config->loop, on_retry, listener, err);
     if (listener->retry == NULL)

@@ -59,12 +59,20 @@ typedef void listener_accepted_fn(void *arg, int fd, const struct address_socket
 /* accept() fails for want of descriptors or memory: the listener tries again by itself after a while. For the log. */
 typedef void listener_problem_fn(void *arg, const struct error *problem);
 
+/*
+ * False: somebody else who accepts on the same descriptors is better suited; asked before each connection. What nobody
+ * has taken after LISTENER_YIELD_MS is taken here.
+ */
+typedef bool listener_willing_fn(void *arg);
+#define LISTENER_YIELD_MS 10
+
 struct listener_config {
     struct loop *loop;
     const int *fds; /* listening, non-blocking; stay the caller's and must outlive the listener */
     size_t n_fds;   /* at most LISTENER_SOCKETS_MAX */
     listener_accepted_fn *accepted;
     listener_problem_fn *problem; /* may be NULL */
+    listener_willing_fn *willing; /* NULL: always */
     void *arg;
 };
 

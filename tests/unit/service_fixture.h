@@ -21,6 +21,7 @@ struct worker {
     enum worker_admission admission;
     int handshakes, connections; /* admitted and not ended */
     unsigned n_asked;
+    atomic_uint ahead;
 };
 
 struct loop *worker_loop(const struct worker *worker)
@@ -92,6 +93,12 @@ enum worker_admission worker_admit(struct worker *worker, size_t index)
         worker->connections++;
     }
     return worker->admission;
+}
+
+atomic_uint *worker_ahead(const struct worker *worker, size_t index)
+{
+    (void)index;
+    return (atomic_uint *)(uintptr_t)&worker->ahead;
 }
 
 uint64_t worker_share(const struct worker *worker, uint64_t n)
