@@ -161,7 +161,7 @@ atomic_uint *worker_ahead(const struct worker *worker, size_t index)
 
 uint64_t worker_share(const struct worker *worker, uint64_t n)
 {
-    return (n + worker->shared->n_workers - 1) / worker->shared->n_workers;
+    return n / worker->shared->n_workers + (worker->index < n % worker->shared->n_workers ? 1 : 0);
 }
 
 unsigned worker_handshakes(const struct worker *worker)

@@ -102,7 +102,7 @@ unsigned worker_generation(const struct worker *worker);                        
 /* A service with crl-fetch: have the CRLs fetched that the certificates of this path name. */
 void worker_want_crls(const struct worker *worker, size_t index, const STACK_OF(X509) * path);
 
-/* This worker's part of `n` of something that a service has, rounded up. */
+/* This worker's part of `n` of something that a service has; those of all workers make `n`. */
 uint64_t worker_share(const struct worker *worker, uint64_t n);
 
 /* Of one service, in all workers together: connections to the other side that are ready for clients to come. */

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -310,7 +311,7 @@ struct listener {
     listener_problem_fn *problem;
     listener_willing_fn *willing;
     void *arg;
-    unsigned yielded; /* times in a row */
+    unsigned yielded; /* times that what waits was left to others */
     bool paused;      /* by the owner */
     bool backing_off; /* by a problem, or to let others go first; `retry` ends it */
     bool *freed;      /* set when the listener is freed from one of its own callbacks; NULL outside of them */
@@ -324,10 +325,22 @@ static void set_interest(struct listener *listener)
         loop_watch_set(listener->sockets[i].watch, interest);
 }
 
+static bool anything_waits(const struct listener *listener)
+{
+    struct pollfd waiting[LISTENER_SOCKETS_MAX];
+
+    for (size_t i = 0; i < listener->n; i++)
+        waiting[i] = (struct pollfd){.fd = listener->sockets[i].fd, .events = POLLIN};
+    return poll(waiting, (nfds_t)listener->n, 0) > 0;
+}
+
 static void on_retry(void *arg)
 {
     struct listener *listener = arg;
 
+    /* Somebody has taken what was left to others: what comes next is another matter. */
+    if (listener->yielded > 0 && !anything_waits(listener))
+        listener->yielded = 0;
     listener->backing_off = false;
     set_interest(listener);
 }

@@ -125,11 +125,11 @@ def a_ready_connection_is_used(t):
 
 @scenario
 def with_workers_one_way_and_tls_1_2(t):
-    "Three for two workers are four; no identity, and a server without TLS 1.3."
+    "Three for two workers; no identity, and a server without TLS 1.3."
     server = TlsServer(t, echo, mutual=False, version=ssl.TLSVersion.TLSv1_2)
     agent = t.agent(t.tunnel("tunnel", server.text, warm=3), f'control {{ socket = "{t.folder}/control.sock" }}\n',
                     workers=2)
-    until_warm(t, agent, "none came", ready=4)
+    until_warm(t, agent, "none came", ready=3)
     mark = agent.mark()
     check(exchange(agent.address("tunnel"), b"hello\n") == b"hello\n", "no echo")
     last_end(agent, mark, warm="yes", tls=r"TLSv1\.2", result="closed")

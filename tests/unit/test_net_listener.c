@@ -381,6 +381,70 @@ static void test_accept_pause_resume(void **state)
     host_end(&host);
 }
 
+/* The second of two that listen on one descriptor, and its will. */
+struct second {
+    struct listener *listener;
+    unsigned accepted, asked;
+    bool willing;
+};
+
+static void second_accepted(void *arg, int fd, const struct address_socket *peer)
+{
+    (void)peer;
+    ((struct second *)arg)->accepted++;
+    (void)close(fd);
+}
+
+static bool second_willing(void *arg)
+{
+    struct second *second = arg;
+
+    second->asked++;
+    return second->willing;
+}
+
+/* Who is not willing leaves it to the other one; where there is no other, it is not left for ever. */
+static void test_leaves_connections_to_others(void **state)
+{
+    struct host host;
+    struct second second = {.willing = false};
+    struct listener_config config;
+    int fds[20];
+
+    (void)state;
+    host_start(&host);
+    config = (struct listener_config){.loop = host.loop,
+                                      .fds = host.sockets.fds,
+                                      .n_fds = host.sockets.n,
+                                      .accepted = second_accepted,
+                                      .willing = second_willing,
+                                      .arg = &second};
+    second.listener = listener_new(&config, NULL);
+    assert_non_null(second.listener);
+    for (unsigned i = 0; i < 20; i++) {
+        fds[i] = connect_to(&host.local);
+        NET_UNTIL(host.loop, host.accepted == (int)i + 1);
+    }
+    assert_int_equal(second.accepted, 0);
+    listener_pause(host.listener); /* as good as dead */
+    second.asked = 0;
+    (void)close(fds[0]);
+    fds[0] = connect_to(&host.local);
+    NET_UNTIL(host.loop, second.accepted == 1);
+    assert_in_range(second.asked, LISTENER_YIELD_MS,
+                    LISTENER_YIELD_MS + 1); /* and once for the next, which is not there */
+    second.willing = true;
+    second.asked = 0;
+    (void)close(fds[1]);
+    fds[1] = connect_to(&host.local);
+    NET_UNTIL(host.loop, second.accepted == 2);
+    assert_in_range(second.asked, 1, 2); /* at once */
+    for (unsigned i = 0; i < 20; i++)
+        (void)close(fds[i]);
+    listener_free(second.listener);
+    host_end(&host);
+}
+
 static void test_free_from_the_callback(void **state)
 {
     struct host host;
@@ -437,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_unix_abstract),
         cmocka_unit_test(test_systemd),
         cmocka_unit_test(test_accept_pause_resume),
+        cmocka_unit_test(test_leaves_connections_to_others),
         cmocka_unit_test(test_free_from_the_callback),
         cmocka_unit_test(test_out_of_descriptors),
     };
