@@ -406,7 +406,7 @@ result provisioning_key(struct provisioning *self, unsigned number, EVP_PKEY **r
     key = key_new(self->links[number], self->keys[number].key, err);
     if (key == NULL)
         return err->category;
-    wrapped = key_wrap(key, libctx_get(self->libctx), err);
+    wrapped = key_wrap(key, libctx_complete(self->libctx), err);
     key_free(key);
     if (wrapped == NULL)
         return err->category;

@@ -190,7 +190,7 @@ static result make_key(struct identity *identity, struct error *err)
         error_prefix(err, "identity \"%s\"", identity->name);
         return err->category;
     }
-    identity->key = key_wrap(key, libctx_get(identity->libctx), err);
+    identity->key = key_wrap(key, libctx_complete(identity->libctx), err);
     identity->key_type = key_type(key);
     key_free(key);
     if (identity->key == NULL)

@@ -65,7 +65,10 @@ enum key_type key_type(const struct key *key);
 /* Borrowed. */
 EVP_PKEY *key_public(const struct key *key);
 
-/* Wrap for libssl: an EVP_PKEY of the token provider, owned by the caller. NULL with *err set on failure. */
+/*
+ * Wrap for libssl: an EVP_PKEY of the token provider, which `libctx` must have, owned by the caller. NULL with *err set
+ * on failure.
+ */
 MUST_USE EVP_PKEY *key_wrap(struct key *key, OSSL_LIB_CTX *libctx, struct error *err);
 
 #endif

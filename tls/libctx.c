@@ -43,8 +43,8 @@ static struct libctx *start(struct error *err)
 /* "default" first: where a query names no provider, the one that was added first wins. */
 static struct libctx *add_token(struct libctx *libctx, struct error *err)
 {
-    if (OSSL_PROVIDER_add_builtin(libctx->context, PROVIDER_NAME, provider_init) == 1)
-        libctx->token = OSSL_PROVIDER_load(libctx->context, PROVIDER_NAME);
+    if (OSSL_PROVIDER_add_builtin(libctx->complete, PROVIDER_NAME, provider_init) == 1)
+        libctx->token = OSSL_PROVIDER_load(libctx->complete, PROVIDER_NAME);
     if (libctx->token != NULL)
         return libctx;
     error_set_openssl(err, ERROR_INTERNAL, "cannot set up an OpenSSL library context");

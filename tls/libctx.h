@@ -1,6 +1,6 @@
 /*
- * An OpenSSL library context per worker, with the token provider in it. Workers share none (OpenSSL 3.0 contends on
- * shared ones). Configuration files of OpenSSL are not read.
+ * The OpenSSL library contexts of a worker. Workers share none (OpenSSL 3.0 contends on shared ones). Configuration
+ * files of OpenSSL are not read.
  */
 #ifndef TOKENTLS_TLS_LIBCTX_H
 #define TOKENTLS_TLS_LIBCTX_H
@@ -11,13 +11,13 @@
 
 struct libctx;
 
-/* With all of OpenSSL's default provider. NULL with *err set on failure. */
+/* One, with all of OpenSSL's default provider and the token provider. NULL with *err set on failure. */
 MUST_USE struct libctx *libctx_new(struct error *err);
 
 /*
- * For connections and what they verify: with the selection of the default provider that tls/selection.h names, which
- * makes handshakes cheaper; with all of it where OpenSSL does not let a selection be made. NULL with *err set on
- * failure.
+ * Two: one for connections and what they verify, with the selection of the default provider that tls/selection.h
+ * names, which makes handshakes cheaper; and the complete one for private keys. The same one twice where OpenSSL does
+ * not let a selection be made. NULL with *err set on failure.
  */
 MUST_USE struct libctx *libctx_new_for_tls(struct error *err);
 
@@ -27,7 +27,10 @@ void libctx_free(struct libctx *libctx);
 /* For everything that OpenSSL makes for this worker; valid until libctx_free(). */
 OSSL_LIB_CTX *libctx_get(const struct libctx *libctx);
 
-/* Has all of the default provider, whatever libctx_get() has; for reading private keys. Valid until libctx_free(). */
+/*
+ * Has all of the default provider and the token provider: for keys on tokens, which OpenSSL uses with the provider they
+ * have, also in connections of libctx_get(), and for reading private keys. Valid until libctx_free().
+ */
 OSSL_LIB_CTX *libctx_complete(const struct libctx *libctx);
 
 /*

@@ -32,8 +32,7 @@ static void note(struct names *names, const char *name, const OSSL_PROVIDER *pro
 {
     char text[200];
 
-    if (strcmp(OSSL_PROVIDER_get0_name(provider), SELECTION_NAME) != 0)
-        return;
+    assert_string_equal(OSSL_PROVIDER_get0_name(provider), SELECTION_NAME);
     (void)snprintf(text, sizeof(text), "%s%s%s", name, properties == NULL ? "" : " ",
                    properties == NULL ? "" : properties);
     assert_true(names->n < sizeof(names->items) / sizeof(names->items[0]));
@@ -142,6 +141,7 @@ static void what_is_outside_cannot_be_fetched(void **state)
 {
     struct libctx *libctx = for_tls();
     OSSL_LIB_CTX *context = libctx_get(libctx);
+    EVP_KEYMGMT *token;
 
     (void)state;
     assert_null(EVP_MD_fetch(context, "MD5-SHA1", NULL));
@@ -154,6 +154,10 @@ static void what_is_outside_cannot_be_fetched(void **state)
     assert_null(EVP_KEYEXCH_fetch(context, "DH", NULL));
     assert_null(EVP_ASYM_CIPHER_fetch(context, "RSA", NULL));
     assert_null(EVP_MD_fetch(context, "SHA256", "provider=other"));
+    assert_null(EVP_KEYMGMT_fetch(context, "EC", "provider=tokentls"));
+    token = EVP_KEYMGMT_fetch(libctx_complete(libctx), "EC", "provider=tokentls");
+    assert_non_null(token);
+    EVP_KEYMGMT_free(token);
     ERR_clear_error();
     libctx_free(libctx);
 }

@@ -67,7 +67,7 @@ static void use_key(struct scene *scene, enum kind kind)
     scene->w->holder.keys[3] = make_key(kind);
     scene->key = key_new(scene->link, make_key(kind), &err);
     assert_non_null(scene->key);
-    scene->wrapped = key_wrap(scene->key, libctx_get(scene->w->libctx), &err);
+    scene->wrapped = key_wrap(scene->key, libctx_complete(scene->w->libctx), &err);
     if (scene->wrapped == NULL)
         fail_msg("%s", err.text);
 }
@@ -390,7 +390,7 @@ static void other_keys_do_not_match(void **state)
 
     use_key(scene, P256);
     key = key_new(scene->link, other, &err);
-    wrapped = key_wrap(key, libctx_get(scene->w->libctx), &err);
+    wrapped = key_wrap(key, libctx_complete(scene->w->libctx), &err);
     assert_non_null(wrapped);
     assert_int_not_equal(EVP_PKEY_eq(scene->wrapped, wrapped), 1);
     assert_int_equal(EVP_PKEY_eq(wrapped, other), 1);
