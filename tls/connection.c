@@ -195,7 +195,7 @@ static void reach_verdict(struct connection *connection)
 {
     /* There is one already when a session was offered and not taken, or a stapled response was waited for. */
     connection_forget_verdict(connection);
-    connection->verdict = calloc(1, sizeof(*connection->verdict));
+    connection->verdict = malloc(sizeof(*connection->verdict));
     if (connection->verdict == NULL) {
         connection->verdict_reached = true;
         error_set(failure_of(connection), ERROR_INTERNAL, "out of memory");

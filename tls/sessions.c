@@ -9,8 +9,11 @@
 #include <string.h>
 #include <time.h>
 
-/* Sessions kept per context; the oldest makes room. A TLS 1.3 server sends two for each full handshake. */
-#define SESSIONS_MAX 8
+/*
+ * Sessions kept per context; the oldest makes room. A TLS 1.3 server sends two for each full handshake, and each is
+ * used once: as many connections as this can be resumed at the same time.
+ */
+#define SESSIONS_MAX 256
 
 struct entry {
     SSL_SESSION *session;      /* NULL: free */
@@ -149,7 +152,7 @@ static bool same_name(const struct entry *entry, const struct connection *connec
 /* Resumption skips the server's certificate: so its chain must pass today what it passed then. */
 static bool server_still_good(struct connection *connection, const struct entry *entry)
 {
-    struct verdict *verdict = calloc(1, sizeof(*verdict));
+    struct verdict *verdict = malloc(sizeof(*verdict));
 
     if (verdict == NULL)
         return false;

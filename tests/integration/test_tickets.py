@@ -3,9 +3,13 @@
 """Resumption between agent and gateway: no signature for the second connection, and every check all the same."""
 
 import os
+import re
 import shutil
 
-from harness import EchoServer, check, exchange, host_port, main, refused, scenario
+from harness import EchoServer, check, connect, exchange, host_port, main, refused, scenario
+
+
+AT_ONCE = 20
 
 
 def pair(t, label="client", agent_options=None, **options):
@@ -76,6 +80,28 @@ def without_tickets_each_handshake_is_full(t):
     gateway, agent = pair(t, agent_options={"resumption": False})
     once(agent, gateway, False)
     once(agent, gateway, False)
+
+
+@scenario
+def many_at_once_are_resumed(t):
+    """Each session is used once: those who come together need as many."""
+    token = t.faulty_token()
+    token.faults.set("sign__slow 1000")  # so that all of the first round have begun before the first session comes
+    gateway = t.gateway(t.front("front", EchoServer(t).text, handshake_timeout="100s"), workers=1)
+    agent = t.agent(token.identity("client", sessions="8"),
+                    t.tunnel("one", host_port(gateway.address("front")), identity="client", handshake_timeout="100s"),
+                    workers=1)
+    for _ in range(2):
+        clients = [connect(agent.address("one")) for _ in range(AT_ONCE)]
+        for client in clients:
+            client.sendall(b"x")
+        for client in clients:
+            check(client.recv(1) == b"x", "no echo")
+        for client in clients:
+            client.close()
+    agent.stop()
+    ends = re.findall(r"connection ended .*resumed=(\w+)", agent.text())
+    check(len(ends) == 2 * AT_ONCE and ends.count("true") >= AT_ONCE, f"resumed or not: {ends}")
 
 
 if __name__ == "__main__":

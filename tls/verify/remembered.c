@@ -251,16 +251,17 @@ static bool give(const struct kept *kept, struct verdict *ret)
 
     if (!copy_stacks(kept->path, kept->policies, &path, &policies))
         return false;
-    *ret = (struct verdict){.accepted = true,
-                            .x509_error = X509_V_OK,
-                            .n_notes = kept->n_notes,
-                            .n_crls = kept->n_crls,
-                            .unanswered = kept->unanswered,
-                            .stale_crl = kept->stale_crl,
-                            .staple_pending = kept->staple_pending,
-                            .path = path,
-                            .policies = policies,
-                            .remembered = true};
+    memset(ret, 0, offsetof(struct verdict, notes));
+    ret->accepted = true;
+    ret->remembered = true;
+    ret->x509_error = X509_V_OK;
+    ret->n_notes = kept->n_notes;
+    ret->n_crls = kept->n_crls;
+    ret->unanswered = kept->unanswered;
+    ret->stale_crl = kept->stale_crl;
+    ret->staple_pending = kept->staple_pending;
+    ret->path = path;
+    ret->policies = policies;
     memcpy(ret->notes, kept->notes, kept->n_notes * sizeof(*kept->notes));
     memcpy(ret->crls, kept->crls, kept->n_crls * sizeof(*kept->crls));
     memcpy(ret->passed, kept->passed, sizeof(kept->passed));

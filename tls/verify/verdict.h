@@ -64,13 +64,10 @@ enum verdict_step {
 
 struct verdict {
     bool accepted;
-    int x509_error;                               /* X509_V_OK, or the X509_V_ERR_* that libssl turns into the alert */
-    struct verdict_note reason;                   /* rejected: the check that failed first */
-    struct verdict_note notes[VERDICT_NOTES_MAX]; /* what was tolerated (prefer: missing CRL ...) */
+    int x509_error;             /* X509_V_OK, or the X509_V_ERR_* that libssl turns into the alert */
+    struct verdict_note reason; /* rejected: the check that failed first */
     size_t n_notes;
-    struct verdict_crl crls[VERDICT_CRLS_MAX];
     size_t n_crls;
-    struct verdict_ocsp ocsps[VERDICT_OCSPS_MAX];
     size_t n_ocsps;
     uint64_t unanswered; /* a bit for each depth of the path, whose signatures and dates are good: an OCSP
                             answer about this certificate would count and is not there */
@@ -85,6 +82,11 @@ struct verdict {
      * 6.1.6), in the terms of the anchor's domain; any-policy among them where nothing narrows it. NULL: none.
      */
     STACK_OF(ASN1_OBJECT) * policies;
+
+    /* Last, since they are large and mostly unused: of each the first n_... are set. */
+    struct verdict_note notes[VERDICT_NOTES_MAX]; /* what was tolerated (prefer: missing CRL ...) */
+    struct verdict_crl crls[VERDICT_CRLS_MAX];
+    struct verdict_ocsp ocsps[VERDICT_OCSPS_MAX];
 };
 
 /* One line: "certificate CN=x (depth 1): revocation: revoked since ... (RFC 5280 6.3.3)". Returns out. */
