@@ -139,6 +139,14 @@ static const struct bad bad_agent[] = {
      "x.conf:2: ", "proxy has no USER"},
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" server-name = \"h\" proxy = \"socks5://p:1\"\n connect = \"unix:/x\" }\n",
      "x.conf:2: ", "unix:/x cannot be reached through a proxy"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n warm = many }\n",
+     "x.conf:2: ", "warm must be a number from 0 to 1024"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n warm = 5000 }\n",
+     "x.conf:2: ", "warm must be a number from 0 to 1024"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" max-connections = 4\n warm = 5 }\n",
+     "x.conf:2: ", "warm is 5, and max-connections allows 4 connections"},
+    {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n warm-idle = \"0\" }\n",
+     "x.conf:2: ", "warm-idle must be"},
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n max-connections = 0 }\n",
      "x.conf:2: ", "max-connections must be a number from 1 to 1000000"},
     {"tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\"\n connect-timeout = \"0\" }\n",
@@ -380,11 +388,13 @@ static void test_options_without_effect(void **state)
 {
     static const char *const expected[] = {
         "x.conf:1: module-profile has no effect in this version",
+        "x.conf:2: tunnel \"t\": connections are kept ready with signatures of identity \"a\", so its idle-logout may "
+        "never come",
     };
     struct config_source source = {
         .file = "x.conf",
-        .text = "identity \"a\" { uri = \"pkcs11:object=k\" module-profile = \"softhsm\" idle-logout = \"0\" }\n"
-                "tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" identity = \"a\" proxy = \"\"\n"
+        .text = "identity \"a\" { uri = \"pkcs11:object=k\" module-profile = \"softhsm\" idle-logout = \"8h\" }\n"
+                "tunnel \"t\" { listen = \"127.0.0.1:1\" connect = \"h:2\" identity = \"a\" warm = 4 proxy = \"\"\n"
                 "revocation = \"off\" allow-uid = {\"root\"} }\n"
                 "",
         .expand = true};

@@ -200,6 +200,42 @@ static void nothing_counts_nothing(void **state)
     assert_int_equal(meters_state(NULL), -1);
 }
 
+static void connections_kept_ready(void **state)
+{
+    struct both *both = *state;
+    const struct meters_reading *reading = &both->reading;
+
+    meters_warm_wanted(both->there, 16);
+    meters_warm_ready(both->there, 1, true);
+    meters_warm_ready(both->there, 1, true);
+    meters_warm_ready(both->there, 1, false);
+    meters_warm_ready(both->there, 2, true);
+    meters_warm_asked(both->there, true);
+    meters_warm_asked(both->there, false);
+    meters_warm_asked(both->there, false);
+    meters_warm_dropped(both->there, METERS_WARM_VERDICT);
+    meters_warm_failed(both->there, "nobody listens");
+    meters_read(both->here, &both->reading);
+    assert_int_equal(reading->warm_wanted, 16);
+    assert_int_equal(reading->warm_ready, 2);
+    assert_int_equal(reading->warm_used, 1);
+    assert_int_equal(reading->warm_missed, 2);
+    assert_int_equal(reading->warm_failed, 1);
+    for (int why = 0; why < METERS_WARM_ENDS; why++) {
+        assert_non_null(meters_warm_name((enum meters_warm)why));
+        assert_int_equal(reading->warm_dropped[why], why == METERS_WARM_VERDICT);
+    }
+    assert_string_equal(reading->last_failure, "nobody listens");
+    meters_generation_ended(both->here, 1);
+    meters_read(both->here, &both->reading);
+    assert_int_equal(reading->warm_ready, 1);
+    meters_warm_wanted(NULL, 1);
+    meters_warm_ready(NULL, 1, true);
+    meters_warm_asked(NULL, true);
+    meters_warm_dropped(NULL, METERS_WARM_AGE);
+    meters_warm_failed(NULL, "x");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -213,6 +249,7 @@ int main(void)
         TEST(signatures_by_mechanism),
         TEST(too_many_mechanisms_share_the_last_place),
         TEST(memory_that_is_not_sealed_is_refused),
+        TEST(connections_kept_ready),
         TEST(nothing_counts_nothing),
     };
 

@@ -166,14 +166,41 @@ static void test_result_of_an_error(void **state)
     assert_int_equal(record_result_of(NULL), RECORD_FAILED);
 }
 
+static void test_warm(void **state)
+{
+    struct connection_info info = make_info(NULL);
+    struct record record;
+
+    (void)state;
+    record_begin(&record, "tunnel", "bank", NULL);
+    record_note_tls(&record, &info);
+    record.warm = RECORD_WARM_USED;
+    record.warm_ms = 1500;
+    record_write(&record, RECORD_CLOSED, NULL);
+    log_expect(" handshake_ms=77 warm=yes warm_ms=1500 bytes_in=");
+    log_forget();
+    /* it had ended, and another handshake failed */
+    record_forget_tls(&record);
+    record.warm = RECORD_WARM_MISSED;
+    record_write(&record, RECORD_FAILED, NULL);
+    log_expect(" connection ended tunnel=bank warm=no bytes_in=0 ");
+    log_expect_no("tls=");
+    log_expect_no("identity=");
+    record_free(&record);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, log_begin, log_end)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_everything),         TEST(test_nothing),
-        TEST(test_zero_is_a_value),    TEST(test_names_are_escaped_and_cut),
-        TEST(test_results_and_levels), TEST(test_result_of_an_error),
+        TEST(test_everything),
+        TEST(test_nothing),
+        TEST(test_zero_is_a_value),
+        TEST(test_names_are_escaped_and_cut),
+        TEST(test_results_and_levels),
+        TEST(test_result_of_an_error),
+        TEST(test_warm),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
