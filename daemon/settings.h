@@ -98,6 +98,7 @@ struct settings_metrics {
 struct settings_global {
     uint64_t workers; /* 0: auto */
     char *user, *keyholder_user;
+    uint64_t busy_poll_us;
     uint64_t drain_delay_ms, drain_timeout_ms;
     char *state_directory;
 };

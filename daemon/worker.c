@@ -335,9 +335,9 @@ struct worker *worker_new(struct worker_shared *shared, unsigned index, struct e
     worker->shared = shared;
     worker->index = index;
     worker->loop = loop_new(err);
-    if (worker->loop == NULL)
-        goto err0;
-    worker->libctx = libctx_new_for_tls(err);
+    if (worker->loop != NULL)
+        loop_busy_poll(worker->loop, (unsigned)shared->settings->global->busy_poll_us);
+    worker->libctx = worker->loop == NULL ? NULL : libctx_new_for_tls(err);
     if (worker->libctx == NULL)
         goto err0;
     if (make_identities(worker, err) != ERROR_NONE || make_services(worker, err) != ERROR_NONE)

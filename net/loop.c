@@ -25,6 +25,9 @@
 /* libevent refuses timers far in the future; a timer that fires early is started again for the rest. */
 #define LOOP_TIMER_CHUNK_MS (24ULL * 3600 * 1000)
 
+/* Times in a row that busy polling may be in vain before it is passed over no more often: 2^10 - 1 occasions. */
+#define LOOP_MISSES_MAX 10
+
 TAILQ_HEAD(watch_queue, loop_watch);
 STAILQ_HEAD(post_list, post);
 
@@ -40,6 +43,11 @@ struct loop {
     int wakeup_fd;
     atomic_bool stop;
     uint64_t calls; /* callbacks run since the start; loop_run_ready() sees by it whether anything happened */
+    struct {
+        unsigned us;           /* 0: never */
+        bool data;             /* there were data events since the last occasion */
+        unsigned misses, skip; /* in a row; occasions to pass over */
+    } busy;
     struct watch_queue ready[LOOP_PRIORITIES]; /* [LOOP_PRIORITY_DATA] stays empty: those run at once */
     struct watch_queue unpollable;             /* watches of regular files and the like that have an interest */
     pthread_mutex_t posts_lock;                /* guards `posts` alone */
@@ -209,6 +217,38 @@ static void activate(const struct loop_watch *watch)
         event_active(watch->write, EV_WRITE, 0);
 }
 
+void loop_busy_poll(struct loop *loop, unsigned us)
+{
+    loop->busy.us = us < LOOP_BUSY_POLL_MAX_US ? us : LOOP_BUSY_POLL_MAX_US;
+}
+
+/* True when something has come, and was served, that the loop need not block for. */
+static bool poll_busily(struct loop *loop)
+{
+    uint64_t before = loop->calls;
+    uint64_t end;
+
+    if (loop->busy.us == 0 || !loop->busy.data)
+        return false;
+    loop->busy.data = false;
+    if (loop->busy.skip > 0) {
+        loop->busy.skip--;
+        return false;
+    }
+    end = clock_monotonic_us() + loop->busy.us;
+    do {
+        (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+        if (loop->calls != before || something_queued(loop) || atomic_load(&loop->stop)) {
+            loop->busy.misses = 0;
+            return true;
+        }
+    } while (clock_monotonic_us() < end);
+    if (loop->busy.misses < LOOP_MISSES_MAX)
+        loop->busy.misses++;
+    loop->busy.skip = (1U << loop->busy.misses) - 1;
+    return false;
+}
+
 /* One turn: what is ready, then the queues. Waits for an event only when `wait` and no watch stands in a queue. */
 static void run_turn(struct loop *loop, bool wait)
 {
@@ -221,7 +261,8 @@ static void run_turn(struct loop *loop, bool wait)
     }
     if (!wait || something_queued(loop) || !TAILQ_EMPTY(&loop->unpollable))
         flags |= EVLOOP_NONBLOCK;
-    (void)event_base_loop(loop->base, flags);
+    if ((flags & EVLOOP_NONBLOCK) != 0 || !poll_busily(loop))
+        (void)event_base_loop(loop->base, flags);
     run_queue(loop, LOOP_PRIORITY_HANDSHAKE, LOOP_HANDSHAKES_PER_TURN);
     run_queue(loop, LOOP_PRIORITY_ACCEPT, LOOP_ACCEPTS_PER_TURN);
 }
@@ -284,6 +325,7 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     if (watch->priority == LOOP_PRIORITY_DATA) {
         watch->loop->calls++;
+        watch->loop->busy.data = true;
         watch->fn(watch->arg, events);
         return;
     }

@@ -111,6 +111,17 @@ def the_next_upstream_is_for_those_that_do_not_accept(t):
     check(echo.accepted == 1, f"the backend saw {echo.accepted} connections")
 
 
+@scenario
+def workers_that_poll_busily_carry_the_same_bytes(t):
+    echo = EchoServer(t)
+    gateway = t.gateway(t.front("front", echo.text), busy_poll=1000)
+    agent = t.agent(t.token.identity("client"),
+                    t.tunnel("tunnel", host_port(gateway.address("front")), identity="client"), busy_poll=1000)
+    data = bytes(range(256)) * 1000
+    for size in (1, 128, len(data)):
+        check(exchange(agent.address("tunnel"), data[:size]) == data[:size], f"{size} bytes came back changed")
+
+
 def threads(process):
     """Of its network process."""
     pid, = [pid for pid in descendants(process.pid) if "keyholder" not in command_line(pid).split(" ")[0]]

@@ -69,6 +69,7 @@ static const struct bad bad_agent[] = {
     {"workers = many\n", "x.conf:1: ", "workers must be"},
     {"\nworkers = 1\nworkers = 2\n", "x.conf:3: ", "workers is set again; it was set in line 2"},
     {"drain-timeout = \"10\"\n", "x.conf:1: ", "drain-timeout must be a duration"},
+    {"busy-poll = 1001\n", "x.conf:1: ", "busy-poll must be a number from 0 to 1000, not"},
     {"drain-timeout = \"2d\"\n", "x.conf:1: ", "drain-timeout must be from 0ms to 86400000ms"},
     {IDENTITY "tunel \"t\" { }\n", "x.conf:2: ", "unknown option \"tunel\"; did you mean \"tunnel\"?"},
     {"identity \"a\" { url = \"pkcs11:\" }\n",
@@ -574,8 +575,8 @@ static void test_samples(void **state)
     (void)state;
     if (!try_text(false, agent, &errors) || !try_text(true, gateway, &errors))
         fail_msg("%s", errors.text[0]);
-    assert_int_equal(try_commented(false, agent), 13);
-    assert_int_equal(try_commented(true, gateway), 10);
+    assert_int_equal(try_commented(false, agent), 14);
+    assert_int_equal(try_commented(true, gateway), 11);
     free(agent);
     free(gateway);
 }
