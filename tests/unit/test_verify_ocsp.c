@@ -367,6 +367,48 @@ static void delegated_and_its_own_revocation(void **state)
     end(&b);
 }
 
+/* RFC 5280 5.2, 5.3: a list with a critical extension that nobody understands cannot say that a responder is good. */
+static void delegated_and_a_list_that_is_not_understood(void **state)
+{
+    for (int critical = 0; critical < 2; critical++) {
+        for (int in_entry = 0; in_entry < 2; in_entry++) {
+            ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
+            ASN1_OBJECT *oid = OBJ_txt2obj("1.2.3.4", 1);
+            X509_EXTENSION *extension = X509_EXTENSION_create_by_OBJ(NULL, oid, critical, value);
+            struct crl_snapshot *snapshot;
+            struct pki_crl listing;
+            X509_CRL *crl;
+            BENCH(b);
+
+            delegate(&b, &(struct pki_certificate)EXTENSIONS(OCSP_SIGNING));
+            listing = b.w.inter_crl_spec;
+            listing.revoked[0] = 4711; /* somebody else */
+            crl = pki_make_crl(&listing);
+            if (in_entry)
+                assert_int_equal(
+                    X509_REVOKED_add_ext(sk_X509_REVOKED_value(X509_CRL_get_REVOKED(crl), 0), extension, -1), 1);
+            else
+                assert_int_equal(X509_CRL_add_ext(crl, extension, -1), 1);
+            assert_true(X509_CRL_sign(crl, listing.issuer_key, EVP_sha256()) > 0);
+            b.question.crls = snapshot = pki_snapshot(&crl, 1);
+            b.question.insist = true;
+            if (critical)
+                expect_answer(
+                    &b, OCSP_UNUSABLE,
+                    "nothing says whether the responder's certificate is revoked: no id-pkix-ocsp-nocheck, no CRL",
+                    "RFC 6960 4.2.2.2.1");
+            else
+                expect_answer(&b, GOOD_BY("responder"));
+            crl_snapshot_free(snapshot);
+            X509_CRL_free(crl);
+            X509_EXTENSION_free(extension);
+            ASN1_OBJECT_free(oid);
+            ASN1_OCTET_STRING_free(value);
+            end(&b);
+        }
+    }
+}
+
 static void weak_algorithms(void **state)
 {
     BENCH(b);
@@ -538,6 +580,7 @@ int main(void)
         cmocka_unit_test(delegated_without_any_usage),
         cmocka_unit_test(delegated_expired),
         cmocka_unit_test(delegated_and_its_own_revocation),
+        cmocka_unit_test(delegated_and_a_list_that_is_not_understood),
         cmocka_unit_test(weak_algorithms),
         cmocka_unit_test(nonces),
         cmocka_unit_test(responder_status),

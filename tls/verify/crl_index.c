@@ -342,6 +342,13 @@ bool crl_index_is_indirect(X509_CRL *crl)
     return index != NULL && crl_list_is_indirect(index->list);
 }
 
+bool crl_index_has_critical(X509_CRL *crl)
+{
+    const struct index *index = index_of(crl);
+
+    return X509_CRL_get_ext_by_critical(crl, 1, -1) >= 0 || (index != NULL && crl_list_critical(index->list) != NULL);
+}
+
 bool crl_index_is_proven(X509_CRL *crl)
 {
     const struct index *index = index_of(crl);

@@ -54,6 +54,12 @@ bool crl_index_same(const X509_CRL *a, const X509_CRL *b);
 /* True when entries of the CRL name an issuer of their own (RFC 5280 5.3.3). */
 bool crl_index_is_indirect(X509_CRL *crl);
 
+/*
+ * True when the CRL, or an entry of it, has a critical extension that a complete CRL needs none of: it may mean that the
+ * list does not say what it seems to (RFC 5280 5.2, 5.3), so nobody is good by it. Any thread.
+ */
+bool crl_index_has_critical(X509_CRL *crl);
+
 /* True when some key has been found to have signed it. Any thread. */
 bool crl_index_is_proven(X509_CRL *crl);
 

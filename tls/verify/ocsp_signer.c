@@ -118,7 +118,8 @@ static enum listed look_up(const struct ocsp_question *question, X509 *responder
         X509_CRL *crl = sk_X509_CRL_value(crl_snapshot_crls(question->crls), i);
         X509_REVOKED *entry = NULL;
         bool partial = X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0 ||
-                       X509_CRL_get_ext_by_NID(crl, NID_issuing_distribution_point, -1) >= 0;
+                       X509_CRL_get_ext_by_NID(crl, NID_issuing_distribution_point, -1) >= 0 ||
+                       crl_index_has_critical(crl);
 
         if (!crl_index_verify(crl, X509_get0_pubkey(question->issuer)))
             continue;
