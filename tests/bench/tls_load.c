@@ -12,8 +12,9 @@
  *
  * With --wait, "ready" is printed when all can begin, sessions being there, and a line on standard input begins the
  * run. SIGUSR1 begins the second part: counts and gaps are reported for both. SIGTERM ends the run in order. With
- * --stay each place keeps its connection after the echo; when all have it, "ready" is printed, and standard input's end
- * ends the program. Prints one JSON object. Exit 1 when a connection failed, unless --fail-ok or --until-served.
+ * --stay each place keeps its connection after the echo, 64 are opened at a time; when all have it, "ready" is printed,
+ * and standard input's end ends the program. Prints one JSON object. Exit 1 when a connection failed, unless --fail-ok
+ * or --until-served.
  */
 #include "base/clock.h"
 #include "base/options.h"
@@ -40,6 +41,7 @@
 #define PLACES_MAX 100000
 #define STUCK_MS 60000 /* no progress of any connection for so long: give up */
 #define REASON_BYTES 200
+#define OPENING 64 /* handshakes at the same time with --stay: a storm leaves other memory behind than visitors do */
 #define RETRY_MS 5 /* after a connection that was refused or reset, so that a server that is down is not flooded */
 
 enum state { CONNECTING, HANDSHAKING, ECHOING, STAYING, PAUSING, ENDED };
@@ -80,6 +82,7 @@ static struct {
     size_t n_samples;
     struct part parts[2];
     unsigned int part;
+    size_t opened; /* places that have begun, with --stay */
     uint64_t begun, warm_ups, resumed, signed_by_us, staying;
     uint64_t progress_ms;
     char reason[REASON_BYTES]; /* of the first failure */
@@ -254,6 +257,8 @@ static void finish(struct place *place)
         place->state = STAYING;
         load.staying++;
         (void)want(place, EPOLLIN);
+        if (load.opened < settings.at_once)
+            begin(&load.places[load.opened++]);
         return;
     }
     (void)SSL_shutdown(place->ssl);
@@ -447,7 +452,8 @@ static void wait_for_end(int signals)
 static bool go(int signals)
 {
     load.progress_ms = clock_monotonic_ms();
-    for (size_t i = 0; i < settings.at_once; i++)
+    load.opened = settings.stay && settings.at_once > OPENING ? OPENING : settings.at_once;
+    for (size_t i = 0; i < load.opened; i++)
         if (i == 0 || load.warming || !enough())
             begin(&load.places[i]);
     while (!all_ended()) {

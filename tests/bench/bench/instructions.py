@@ -103,8 +103,10 @@ def difference(few, many, connections):
     return {name: count for name, count in each.items() if count != 0}
 
 
-def handshakes(site, scene, port, connections):
-    seen = tls_load(site, port, scene, connections=connections, resume=scene.resumption)
+def handshakes(scene, port, connections, strangers):
+    site = scene.site
+    more = {"strangers": site.pki / "intermediate.key"} if strangers else {"resume": scene.resumption}
+    seen = tls_load(site, port, scene, connections=connections, **more)
     wanted = (connections, 0) if scene.resumption else (0, connections)
     if (seen["resumed"], seen["signed"]) != wanted:
         raise Unusable(f"not the handshakes that were wanted: {seen}")
@@ -123,25 +125,26 @@ def config_file(folder, name, *blocks):
     return path
 
 
-def count_gateway(site, programs, folder, connections, resumption):
-    """One run of the gateway under callgrind."""
+def count_gateway(site, programs, folder, connections, resumption=False, strangers=False, entries=None):
+    """One run of the gateway under callgrind. `strangers`: clients never seen before; `entries` of a CRL."""
+    scene = GatewayScene(site, resumption=resumption, entries=entries)
     port, echo = free_port(), Echo.plain(site)
     try:
         config = config_file(folder, "gateway.conf", block("log", None, {"level": "warning"}), block("gateway", "bench", {
             "listen": f"127.0.0.1:{port}", "backend": f"127.0.0.1:{echo.port}",
             "certificate": str(site.pki / "server.pem"), "key": str(site.pki / "server.key"),
-            "client-trust": str(site.pki / "root.pem"), "revocation": "off", "allow-any-valid": True,
-            "handshake-timeout": "120s"}))
+            "client-trust": str(site.pki / "root.pem"), "client-crl": [str(scene.crl)] if scene.crl else None,
+            "revocation": "required" if scene.crl else "off", "allow-any-valid": True, "handshake-timeout": "120s"}))
         running = Counted(site, [programs / "tokentls-gateway", "--config", config], folder, port=port)
         try:
-            handshakes(site, GatewayScene(site, resumption=resumption), port, connections)
+            handshakes(scene, port, connections, strangers)
         finally:
             running.stop()
     finally:
         echo.stop()
 
 
-def count_agent(site, programs, folder, connections, resumption):
+def count_agent(site, programs, folder, connections, resumption=False):
     """One run of the agent and its keyholder under callgrind."""
     port, scene, upstream = free_port(), Scene(site), Echo.tls(site, "1.3", tickets=2)
     try:
@@ -169,8 +172,13 @@ def count_agent(site, programs, folder, connections, resumption):
         raise Unusable(f"not the handshakes that were wanted: {seen}")
 
 
-CASES = {"gateway, full": (count_gateway, False), "gateway, resumed": (count_gateway, True),
-         "agent, full": (count_agent, False), "agent, resumed": (count_agent, True)}
+CRL_ENTRIES = 10_000
+CASES = {"gateway, full": (count_gateway, {}),
+         "gateway, resumed": (count_gateway, {"resumption": True}),
+         "gateway, client never seen before": (count_gateway, {"strangers": True}),
+         "gateway, the same with a CRL": (count_gateway, {"strangers": True, "entries": CRL_ENTRIES}),
+         "agent, full": (count_agent, {}),
+         "agent, resumed": (count_agent, {"resumption": True})}
 
 
 class Counts:
@@ -188,11 +196,11 @@ class Counts:
 
 def count(site, programs, case, few, many):
     """A Counts. The first connections of each run are not like the others, and are in both."""
-    function, resumption = CASES[case]
+    function, conditions = CASES[case]
     runs = []
     for connections in (few, many):
         folder = site.subfolder(f"counts-{connections}")
-        function(site, programs, folder, connections, resumption)
+        function(site, programs, folder, connections, **conditions)
         runs.append(profiles(folder))
     counts = Counts()
     for kind in runs[1]:
@@ -234,7 +242,7 @@ def top(counts, n=TOP_FUNCTIONS):
 
 def markdown(results, versions, few, many):
     parts = ["# Instructions of one handshake", "",
-             f"P-256, TLS 1.3, one connection with one byte there and back, one worker, revocation off, counted by callgrind: "
+             f"P-256, TLS 1.3, one connection with one byte there and back, one worker, revocation off save where a CRL is named (of {CRL_ENTRIES} entries), counted by callgrind: "
              f"(a run of {many} connections - a run of {few}) / {many - few}.", "", totals_table(results, versions), ""]
     for (case, name), counts in results.items():
         for kind, inclusive in counts.inclusive.items():
