@@ -42,7 +42,7 @@ static bool set_address(const char *text)
 
 static bool set_direction(const char *text)
 {
-    options.direction = text_equal(text, "up") ? 'd' : text_equal(text, "down") ? 's' : 'b';
+    options.direction = text_equal(text, "up") ? (char)'d' : text_equal(text, "down") ? (char)'s' : (char)'b';
     return options.direction != 'b' || text_equal(text, "both");
 }
 

@@ -55,7 +55,7 @@ struct client {
 static struct {
     SSL_CTX *context;
     int listener;
-    atomic_ullong accepted, full, resumed, certificates, failed;
+    atomic_ullong accepted, full, resumed, certificates, tls13, failed;
 } server;
 
 static struct {
@@ -141,6 +141,8 @@ static bool greet(struct client *client)
     client->ready = true;
     client->wants_write = false;
     atomic_fetch_add(SSL_session_reused(client->ssl) ? &server.resumed : &server.full, 1);
+    if (SSL_version(client->ssl) == TLS1_3_VERSION)
+        atomic_fetch_add(&server.tls13, 1);
     if (SSL_get0_peer_certificate(client->ssl) != NULL)
         atomic_fetch_add(&server.certificates, 1);
     return true;
@@ -195,7 +197,7 @@ static bool receive(struct client *client)
             return n == 0;
         back = client->mode == 0 ? 1 : 0;
         if (client->mode == 0)
-            client->mode = strchr("dsb", buffer[0]) != NULL && buffer[0] != 0 ? (char)buffer[0] : 'e';
+            client->mode = strchr("dsb", buffer[0]) != NULL && buffer[0] != 0 ? (char)buffer[0] : (char)'e';
         if (client->mode == 'e')
             back = (size_t)n;
         if (!send_back(client, buffer, back))
@@ -355,10 +357,11 @@ static void open_listener(void)
 
 static void print_stats(void)
 {
-    (void)printf("{\"accepted\":%llu,\"full\":%llu,\"resumed\":%llu,\"certificates\":%llu,\"failed\":%llu}\n",
-                 atomic_exchange(&server.accepted, 0), atomic_exchange(&server.full, 0),
-                 atomic_exchange(&server.resumed, 0), atomic_exchange(&server.certificates, 0),
-                 atomic_exchange(&server.failed, 0));
+    (void)printf(
+        "{\"accepted\":%llu,\"full\":%llu,\"resumed\":%llu,\"certificates\":%llu,\"tls13\":%llu,\"failed\":%llu}\n",
+        atomic_exchange(&server.accepted, 0), atomic_exchange(&server.full, 0), atomic_exchange(&server.resumed, 0),
+        atomic_exchange(&server.certificates, 0), atomic_exchange(&server.tls13, 0),
+        atomic_exchange(&server.failed, 0));
     (void)fflush(stdout);
 }
 

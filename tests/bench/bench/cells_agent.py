@@ -52,7 +52,8 @@ def check_handshakes(outcome, program, stats, resumed):
     if resumed is False and stats["resumed"]:
         outcome.doubts.append(f"{100 * stats['resumed'] // total} % of the handshakes were resumed")
     if resumed is None:
-        outcome.remarks.append(f"{100 * stats['resumed'] // total} % resumed")
+        version = {0: "TLS 1.2", total: "TLS 1.3"}.get(stats["tls13"], "TLS 1.2 and 1.3")
+        outcome.remarks.append(f"{version}, {100 * stats['resumed'] // total} % resumed")
     if stats["failed"]:
         outcome.doubts.append(f"{stats['failed']} handshakes failed")
 
@@ -220,6 +221,7 @@ def cells(build):
                 found.append(Connect(f"agent/connect/{key}/tls{tls}/{'resumed' if resumption else 'full'}",
                                      [*peers, OpensslClient()], 1.3, key=key, tls=tls, resumption=resumption))
     found.append(Connect("agent/connect/defaults", [*peers, relay], 2.0, defaults=True, tls="any"))
+    found.append(Connect("agent/connect/defaults, server with TLS 1.2", peers, 2.0, defaults=True, tls="1.2"))
     found += [Ping([*peers, relay], connections) for connections in (1, 16)]
     found += [Bulk([*peers, relay, OpensslCipher()], direction, connections) for direction in ("up", "down", "both")
               for connections in (1, 4)]
