@@ -55,8 +55,8 @@ bool crl_index_same(const X509_CRL *a, const X509_CRL *b);
 bool crl_index_is_indirect(X509_CRL *crl);
 
 /*
- * True when the CRL, or an entry of it, has a critical extension that a complete CRL needs none of: it may mean that the
- * list does not say what it seems to (RFC 5280 5.2, 5.3), so nobody is good by it. Any thread.
+ * True when the CRL, or an entry of it, has a critical extension that a complete CRL needs none of: it may mean that
+ * the list does not say what it seems to (RFC 5280 5.2, 5.3), so nobody is good by it. Any thread.
  */
 bool crl_index_has_critical(X509_CRL *crl);
 
