@@ -9,8 +9,18 @@
 #define RECORD_BYTES 16384
 #define WRITE_BYTES (4 * RECORD_BYTES)
 
-/* What libssl asks the socket for at once. It is released whenever all of it has been used. */
+/* What libssl asks the socket for at once. */
 #define READ_BYTES WIRE_CORK_BYTES
+
+/*
+ * Nothing is kept for a connection that says nothing. SSL_MODE_RELEASE_BUFFERS lets go only when a read has found the
+ * socket empty, which nobody tries after a short read. Does nothing while there is something in the buffers.
+ */
+static void release_buffers(struct connection *connection)
+{
+    if (SSL_has_pending(connection->ssl) == 0)
+        (void)SSL_free_buffers(connection->ssl);
+}
 
 void established_begin(struct connection *connection)
 {
@@ -20,6 +30,7 @@ void established_begin(struct connection *connection)
     connection->signer = NULL;
     SSL_set_default_read_buffer_len(connection->ssl, READ_BYTES);
     SSL_set_read_ahead(connection->ssl, 1);
+    release_buffers(connection);
 }
 
 static enum stream_status fail(struct connection *connection, const char *during)
@@ -77,6 +88,7 @@ static enum stream_status established_read(void *self, uint8_t *data, size_t siz
     if (outcome == SSL_ERROR_NONE) {
         connection->bytes_read += n;
         *ret_n = n;
+        release_buffers(connection);
         return STREAM_OK;
     }
     if (outcome == SSL_ERROR_ZERO_RETURN) {

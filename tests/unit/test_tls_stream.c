@@ -1,6 +1,9 @@
 /* The stream of an established connection: bytes, half-close, truncation, alerts after the handshake, ALPN. */
 #include "tls_fixture.h"
 
+#include "tls/internal.h"
+#include "tls/ticket_keys.h"
+
 static const enum context_version versions[] = {CONTEXT_TLS_1_2, CONTEXT_TLS_1_3};
 
 static void start_mutual(struct world *w, struct pair *p, enum context_version version)
@@ -335,6 +338,111 @@ static void the_certificates_of_a_peer_are_held_once(void **state)
     }
 }
 
+/* What OpenSSL has allocated, in bytes: each block has its length in front. */
+#define LENGTH_ROOM 16
+static _Atomic size_t held;
+
+static void *counted_malloc(size_t size, const char *file, int line)
+{
+    size_t *block = malloc(size + LENGTH_ROOM);
+
+    (void)file;
+    (void)line;
+    if (block == NULL)
+        return NULL;
+    *block = size;
+    held += size;
+    return (char *)block + LENGTH_ROOM;
+}
+
+static void counted_free(void *data, const char *file, int line)
+{
+    size_t *block = data == NULL ? NULL : (size_t *)(void *)((char *)data - LENGTH_ROOM);
+
+    (void)file;
+    (void)line;
+    if (block != NULL)
+        held -= *block;
+    free(block);
+}
+
+static void *counted_realloc(void *data, size_t size, const char *file, int line)
+{
+    size_t before = data == NULL ? 0 : *(size_t *)(void *)((char *)data - LENGTH_ROOM);
+    void *moved = counted_malloc(size, file, line);
+
+    if (moved == NULL)
+        return NULL;
+    if (data != NULL)
+        memcpy(moved, data, before < size ? before : size);
+    counted_free(data, file, line);
+    return moved;
+}
+
+/* How much libssl would let go of if it were told to. */
+static size_t buffered(struct pair *pair)
+{
+    size_t before = held;
+
+    assert_int_equal(SSL_free_buffers(pair->client.connection->ssl), 1);
+    assert_int_equal(SSL_free_buffers(pair->server.connection->ssl), 1);
+    return before - held;
+}
+
+/* As the relay reads: not again after what was expected has come. */
+static void read_once(struct stream *stream, const char *expected)
+{
+    uint8_t data[64];
+    size_t n = 0;
+    enum stream_status status;
+
+    do
+        status = stream->ops->read(stream->self, data, sizeof(data), &n);
+    while (status == STREAM_WANT_READ);
+    assert_int_equal(status, STREAM_OK);
+    assert_int_equal(n, strlen(expected));
+    assert_memory_equal(data, expected, n);
+}
+
+/* With tickets, which come before the first bytes in TLS 1.3. */
+static void start_with_tickets(struct world *w, struct pair *pair, struct ticket_keys *keys,
+                               enum context_version version)
+{
+    struct identity *identity = make_identity(w, "client", &(struct wanted){.kind = P256});
+    struct identity *server = make_identity(w, "server", &(struct wanted){.kind = P256});
+    struct context_config client = client_config(w, &identity, 1);
+    struct context_config gateway = server_config(w, &server);
+
+    client.version = version;
+    client.resumption = gateway.resumption = true;
+    gateway.ticket_keys = keys;
+    start_pair(w, pair, &client, &gateway);
+    finish_pair(w, pair);
+    assert_true(pair->client.good && pair->server.good);
+}
+
+static void no_buffers_are_kept_for_who_says_nothing(void **state)
+{
+    struct world *w = *state;
+    struct error err = ERROR_INIT;
+    struct ticket_keys *keys = ticket_keys_new(&err);
+
+    assert_non_null(keys);
+    for (size_t i = 0; i < 2; i++) {
+        struct pair pair;
+
+        start_with_tickets(w, &pair, keys, versions[i]);
+        assert_int_equal(buffered(&pair), 0);
+        write_all(w, &pair.client_stream, "question");
+        read_once(&pair.server_stream, "question");
+        write_all(w, &pair.server_stream, "answer");
+        read_once(&pair.client_stream, "answer");
+        assert_int_equal(buffered(&pair), 0);
+        free_pair(&pair);
+    }
+    ticket_keys_free(keys);
+}
+
 static void alpn(void **state)
 {
     static const char *const h2[] = {"h2", "http/1.1", NULL};
@@ -390,8 +498,11 @@ int main(void)
         TEST(pieces_of_any_size_both_ways),
         TEST(what_was_read_ahead_comes_before_the_end),
         TEST(the_certificates_of_a_peer_are_held_once),
+        TEST(no_buffers_are_kept_for_who_says_nothing),
         TEST(alpn),
     };
 
+    if (CRYPTO_set_mem_functions(counted_malloc, counted_realloc, counted_free) != 1)
+        return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
