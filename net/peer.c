@@ -14,6 +14,10 @@
 #define STATE_LISTEN 10 /* enum in net/tcp_states.h of the kernel; user space has it in netinet/tcp.h as TCP_LISTEN */
 #define ANSWER_MAX 8192
 
+/* Of this thread. Making one takes longer than asking, and an answer has come when a question has been sent. */
+static _Thread_local int netlink_fd = -1;
+static _Thread_local uint32_t netlink_asked;
+
 struct question {
     struct nlmsghdr header;
     struct inet_diag_req_v2 body;
@@ -122,20 +126,20 @@ static result not_here(struct error *err, const struct address_socket *peer)
                      address_socket_text(peer, text, sizeof(text)));
 }
 
-static result read_answer(int netlink, const struct address_socket *peer, const struct address_socket *own,
-                          struct peer_credentials *ret, struct error *err)
+static result read_answer(const struct question *asked, const struct address_socket *peer,
+                          const struct address_socket *own, struct peer_credentials *ret, struct error *err)
 {
     union {
         struct nlmsghdr header;
         uint8_t bytes[ANSWER_MAX];
     } answer;
-    ssize_t n = recv(netlink, &answer, sizeof(answer), MSG_DONTWAIT);
+    ssize_t n = recv(netlink_fd, &answer, sizeof(answer), MSG_DONTWAIT);
     const struct inet_diag_msg *found = (const void *)(answer.bytes + NLMSG_HDRLEN);
 
     if (n < 0)
         return error_set_errno(err, errno, "no answer from inet_diag");
-    if (!NLMSG_OK(&answer.header, (size_t)n))
-        return error_set(err, ERROR_IO, "inet_diag sent a broken answer");
+    if (!NLMSG_OK(&answer.header, (size_t)n) || answer.header.nlmsg_seq != asked->header.nlmsg_seq)
+        return error_set(err, ERROR_IO, "inet_diag sent a broken answer, or one to another question");
     if (answer.header.nlmsg_type == NLMSG_ERROR && answer.header.nlmsg_len >= NLMSG_LENGTH(sizeof(struct nlmsgerr))) {
         int errnum = -((const struct nlmsgerr *)NLMSG_DATA(&answer.header))->error;
 
@@ -150,27 +154,37 @@ static result read_answer(int netlink, const struct address_socket *peer, const 
     return ERROR_NONE;
 }
 
+static result ask(struct question *question, struct error *err)
+{
+    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+
+    if (netlink_fd < 0)
+        netlink_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    question->header.nlmsg_seq = ++netlink_asked;
+    if (netlink_fd < 0 || sendto(netlink_fd, question, sizeof(*question), MSG_DONTWAIT,
+                                 (const struct sockaddr *)&kernel, sizeof(kernel)) < 0)
+        return error_set_errno(err, errno, "cannot ask inet_diag for the peer's user");
+    return ERROR_NONE;
+}
+
 static result credentials_of_tcp(int fd, const struct address_socket *peer, struct peer_credentials *ret,
                                  struct error *err)
 {
-    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
     struct address_socket own;
     struct question question;
     result failure = address_of_socket(fd, &own, err);
-    int netlink;
 
     if (failure != ERROR_NONE)
         return failure;
-    netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    if (netlink < 0)
-        return error_set_errno(err, errno, "cannot ask inet_diag for the peer's user");
     make_question(peer, &own, &question);
-    if (sendto(netlink, &question, sizeof(question), MSG_DONTWAIT, (const struct sockaddr *)&kernel, sizeof(kernel)) <
-        0)
-        failure = error_set_errno(err, errno, "cannot ask inet_diag for the peer's user");
-    else
-        failure = read_answer(netlink, peer, &own, ret, err);
-    (void)close(netlink);
+    failure = ask(&question, err);
+    if (failure == ERROR_NONE)
+        failure = read_answer(&question, peer, &own, ret, err);
+    /* What may still come belongs to nobody: the next question is asked on another socket. */
+    if (failure == ERROR_IO && netlink_fd >= 0) {
+        (void)close(netlink_fd);
+        netlink_fd = -1;
+    }
     return failure;
 }
 

@@ -18,7 +18,8 @@ struct peer_credentials {
  * inet_diag (sock_diag(7)), which answers at once.
  *
  * Fails closed: ERROR_VERIFY when the other end is not a socket of this machine, or has been closed or orphaned already
- * (the kernel then shows uid 0 for it); ERROR_IO when the kernel cannot be asked. Any thread; does not block.
+ * (the kernel then shows uid 0 for it); ERROR_IO when the kernel cannot be asked. Any thread; does not block. A thread
+ * that has asked for a TCP peer keeps a descriptor for the next time.
  */
 MUST_USE result peer_credentials(int fd, struct peer_credentials *ret, struct error *err);
 

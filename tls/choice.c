@@ -124,6 +124,37 @@ static result use_all(struct connection *connection, struct error *err)
     return ERROR_NONE;
 }
 
+static bool nobody_fits_tls_1_3(const struct context *context)
+{
+    for (size_t i = 0; i < context->n_identities; i++)
+        if (usable(context->identities[i]) && choice_fits_tls_1_3(context->identities[i]))
+            return false;
+    return true;
+}
+
+result choice_refresh(struct context *context, struct error *err)
+{
+    char schemes[SCHEME_LIST_MAX];
+    uint64_t reports = 0;
+    long ok;
+
+    for (size_t i = 0; i < context->n_identities; i++)
+        reports += identity_reports(context->identities[i]);
+    if (reports == context->schemes_as_of)
+        return ERROR_NONE;
+    list_schemes(context, schemes, sizeof(schemes));
+    /* Without a usable identity there is none, and choice_prepare() says why. */
+    if (schemes[0] != '\0') {
+        ok = context->server ? SSL_CTX_set1_sigalgs_list(context->ssl, schemes)
+                             : SSL_CTX_set1_client_sigalgs_list(context->ssl, schemes);
+        if (ok != 1)
+            return error_set_openssl(err, ERROR_INTERNAL, "cannot set the signature schemes %s", schemes);
+    }
+    context->without_tls_1_3 = nobody_fits_tls_1_3(context);
+    context->schemes_as_of = reports;
+    return ERROR_NONE;
+}
+
 /*
  * Where no usable identity can sign in TLS 1.3, a peer that prefers it would be answered with a failure: 1.2 is all
  * that is offered then, if the configuration allows it.
@@ -132,10 +163,7 @@ static result limit_version(struct connection *connection, struct error *err)
 {
     const struct context *context = connection->context;
 
-    for (size_t i = 0; i < context->n_identities; i++)
-        if (usable(context->identities[i]) && choice_fits_tls_1_3(context->identities[i]))
-            return ERROR_NONE;
-    if (context->version == CONTEXT_TLS_1_3)
+    if (!context->without_tls_1_3 || context->version == CONTEXT_TLS_1_3)
         return ERROR_NONE;
     if (SSL_set_max_proto_version(connection->ssl, TLS1_2_VERSION) != 1)
         return error_set_openssl(err, ERROR_INTERNAL, "cannot leave TLS 1.3 out");
@@ -146,8 +174,8 @@ static result limit_version(struct connection *connection, struct error *err)
 result choice_prepare(struct connection *connection, struct error *err)
 {
     const struct context *context = connection->context;
-    char schemes[SCHEME_LIST_MAX];
     size_t n = 0;
+    result r;
 
     if (context->n_identities == 0)
         return ERROR_NONE;
@@ -162,17 +190,10 @@ result choice_prepare(struct connection *connection, struct error *err)
             return identity_usable(context->identities[0], NULL);
         return error_set(err, ERROR_TOKEN, "identity \"%s\": no key", identity_name(context->identities[0]));
     }
-    if (limit_version(connection, err) != ERROR_NONE)
-        return err->category;
-    list_schemes(context, schemes, sizeof(schemes));
-    if (context->server) {
-        if (SSL_set1_sigalgs_list(connection->ssl, schemes) != 1)
-            return error_set_openssl(err, ERROR_INTERNAL, "cannot set the signature schemes %s", schemes);
-        return use_all(connection, err);
-    }
-    if (SSL_set1_client_sigalgs_list(connection->ssl, schemes) != 1)
-        return error_set_openssl(err, ERROR_INTERNAL, "cannot set the signature schemes %s", schemes);
-    return ERROR_NONE;
+    r = limit_version(connection, err);
+    if (r == ERROR_NONE && context->server)
+        r = use_all(connection, err);
+    return r;
 }
 
 /* The scheme libssl will take for this identity: the first shared one that fits the key; 0 when there is none. */

@@ -10,11 +10,18 @@
 #include <stdbool.h>
 
 struct connection;
+struct context;
 struct identity;
 
 /*
- * Before the handshake: allow libssl only the schemes the tokens can make, and fail when there are identities and none
- * is usable (the first one's error).
+ * Before the SSL of a connection is made, which takes it over: allow libssl only the schemes that the tokens of the
+ * context's identities can make. Nothing is done unless there was a report on one of them since the last time.
+ */
+MUST_USE result choice_refresh(struct context *context, struct error *err);
+
+/*
+ * Before the handshake, after choice_refresh(): leave out TLS 1.3 where nobody can sign in it, and fail when there are
+ * identities and none is usable (the first one's error). A server shows its identities from here on.
  */
 MUST_USE result choice_prepare(struct connection *connection, struct error *err);
 

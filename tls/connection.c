@@ -435,6 +435,9 @@ static result prepare(struct connection *connection, const struct connection_con
     BIO *bio;
     result r;
 
+    r = choice_refresh(config->context, err);
+    if (r != ERROR_NONE)
+        return r;
     connection->ssl = SSL_new(config->context->ssl);
     bio = connection->ssl == NULL ? NULL : wire_bio(config->context->wire_method, &connection->wire);
     if (bio == NULL)

@@ -29,6 +29,7 @@ struct identity {
     uint16_t schemes[MECHANISM_SCHEMES];
     size_t n_schemes;
     uint64_t generation;
+    uint64_t reports;
     struct error reason; /* ERROR_NONE when usable */
 };
 
@@ -284,6 +285,7 @@ static void settle(struct identity *identity)
     if (combine(identity, &reason) == ERROR_NONE)
         reason.category = ERROR_NONE;
     identity->reason = reason;
+    identity->reports++;
     if (before != reason.category)
         identity->generation++;
 }
@@ -395,4 +397,9 @@ const char *identity_uri(const struct identity *identity)
 uint64_t identity_generation(const struct identity *identity)
 {
     return identity->generation;
+}
+
+uint64_t identity_reports(const struct identity *identity)
+{
+    return identity->reports;
 }

@@ -73,4 +73,7 @@ const char *identity_uri(const struct identity *identity);
 /* A number that changes whenever the key, the certificate or the usability changes: cached sessions are bound to it. */
 uint64_t identity_generation(const struct identity *identity);
 
+/* A number that grows with every report on the identity, whether anything has changed by it or not. */
+uint64_t identity_reports(const struct identity *identity);
+
 #endif

@@ -50,6 +50,8 @@ struct context {
     unsigned alpn_length;
     struct remembered *remembered; /* verdicts on peers that may come again */
     uint64_t identities_seen;      /* sum of the identities' generations when the first of them was reached */
+    uint64_t schemes_as_of;        /* sum of the identities' reports when choice_refresh() had its say; 0: never */
+    bool without_tls_1_3;          /* as of then: no usable identity can sign in it */
     struct sessions *sessions;     /* client; NULL: no resumption */
     struct tickets *tickets;       /* server; NULL: no resumption */
 };

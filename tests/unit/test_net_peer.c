@@ -144,6 +144,48 @@ static void test_answers_that_are_not_the_peer(void **state)
     (void)close(pair[1]);
 }
 
+/* An answer that nobody has read is not taken for the next one, and does not stay in the way either. */
+static void test_the_answer_to_another_question(void **state)
+{
+    struct peer_credentials credentials = {.uid = 12345};
+    struct address_socket peer, own;
+    struct question question;
+    struct error err = ERROR_INIT;
+    int pair[2];
+
+    (void)state;
+    net_tcp_pair(pair);
+    assert_int_equal(address_of_peer(pair[1], &peer, NULL), ERROR_NONE);
+    assert_int_equal(address_of_socket(pair[1], &own, NULL), ERROR_NONE);
+    make_question(&peer, &own, &question);
+    assert_int_equal(ask(&question, NULL), ERROR_NONE);
+    assert_int_equal(peer_credentials(pair[1], &credentials, &err), ERROR_IO);
+    assert_non_null(strstr(err.text, "or one to another question"));
+    assert_int_equal(credentials.uid, 12345);
+    assert_int_equal(netlink_fd, -1);
+    assert_int_equal(peer_credentials(pair[1], &credentials, &err), ERROR_NONE);
+    assert_int_equal(credentials.uid, getuid());
+    (void)close(pair[0]);
+    (void)close(pair[1]);
+}
+
+/* One descriptor serves all questions, those that are answered with a refusal too. */
+static void test_the_descriptor_is_kept(void **state)
+{
+    struct peer_credentials credentials;
+    int pair[2], before;
+
+    (void)state;
+    net_tcp_pair(pair);
+    assert_int_equal(peer_credentials(pair[1], &credentials, NULL), ERROR_NONE);
+    before = netlink_fd;
+    assert_true(before >= 0);
+    (void)close(pair[0]);
+    assert_int_equal(peer_credentials(pair[1], &credentials, NULL), ERROR_VERIFY);
+    assert_int_equal(netlink_fd, before);
+    (void)close(pair[1]);
+}
+
 /* Another user connects: it is that user's uid, not ours. Needs root to become another one. */
 static void test_tcp_of_another_user(void **state)
 {
@@ -205,6 +247,8 @@ int main(void)
         cmocka_unit_test(test_tcp_over_v6),
         cmocka_unit_test(test_tcp_closed_by_the_peer),
         cmocka_unit_test(test_answers_that_are_not_the_peer),
+        cmocka_unit_test(test_the_answer_to_another_question),
+        cmocka_unit_test(test_the_descriptor_is_kept),
         cmocka_unit_test(test_tcp_of_another_user),
         cmocka_unit_test(test_not_connected),
     };

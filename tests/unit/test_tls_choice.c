@@ -228,6 +228,55 @@ static void the_story_is_told(void **state)
     free_pair(&p);
 }
 
+/* One more connection between the contexts of a pair. */
+static void visit(struct world *w, const struct pair *contexts, struct connection_info *ret)
+{
+    struct pair p = {0};
+    int fds[2];
+
+    make_pair(fds);
+    start_side(w, contexts->client_context, fds[0], &p.client);
+    start_side(w, contexts->server_context, fds[1], &p.server);
+    run_until(w, &p.client.done);
+    assert_true(p.client.good);
+    connection_info(p.client.connection, ret);
+    finish_pair(w, &p);
+    free_pair(&p);
+}
+
+/* A token, or what stands in for it, may become able to do more or less while connections come and go. */
+static void the_next_connection_goes_by_the_latest_report(void **state)
+{
+    struct world *w = *state;
+    struct identity *server = make_identity(w, "server", &(struct wanted){.kind = P256});
+    struct identity *identity = make_identity(w, "card", &(struct wanted){.kind = RSA2048});
+    struct context_config client = client_config(w, &identity, 1);
+    struct context_config gateway = server_config(w, &server);
+    uint32_t number = w->n_keys - 1;
+    struct connection_info info;
+    struct pair p;
+
+    start_pair(w, &p, &client, &gateway);
+    finish_pair(w, &p);
+    assert_true(p.client.good);
+    announce(w, identity, number, identity_certificate(identity),
+             &(struct wanted){.kind = RSA2048, .schemes = only_pss_384});
+    visit(w, &p, &info);
+    assert_int_equal(fake_last_scheme, SCHEME_RSA_PSS_RSAE_SHA384);
+    assert_string_equal(info.version, "TLSv1.3");
+    announce(w, identity, number, identity_certificate(identity),
+             &(struct wanted){.kind = RSA2048, .schemes = only_pkcs1});
+    visit(w, &p, &info);
+    assert_int_equal(fake_last_scheme, SCHEME_RSA_PKCS1_SHA256);
+    assert_string_equal(info.version, "TLSv1.2");
+    announce(w, identity, number, identity_certificate(identity),
+             &(struct wanted){.kind = RSA2048, .schemes = pss_256});
+    visit(w, &p, &info);
+    assert_int_equal(fake_last_scheme, SCHEME_RSA_PSS_RSAE_SHA256);
+    assert_string_equal(info.version, "TLSv1.3");
+    free_pair(&p);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_world, teardown_world)
 
 int main(void)
@@ -236,6 +285,7 @@ int main(void)
         TEST(the_matrix),
         TEST(nothing_usable_fails_at_the_start),
         TEST(the_story_is_told),
+        TEST(the_next_connection_goes_by_the_latest_report),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
