@@ -219,6 +219,23 @@ result file_give_private_folder(const char *path, uid_t uid, gid_t gid, struct e
     return r;
 }
 
+result file_check_secret(int fd, mode_t refused, uid_t owner, struct error *err)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) != 0)
+        return error_set(err, ERROR_CONFIG, "%s", strerror(errno));
+    if (!S_ISREG(status.st_mode))
+        return error_set(err, ERROR_CONFIG, "not a regular file");
+    if ((status.st_mode & refused) != 0)
+        return error_set(err, ERROR_CONFIG, "open to group or others (mode %04o): chmod 600",
+                         (unsigned)status.st_mode & 07777);
+    if (owner != FILE_ANY_OWNER && status.st_uid != 0 && status.st_uid != owner)
+        return error_set(err, ERROR_CONFIG, "owned by uid %u, must be owned by root or uid %u", (unsigned)status.st_uid,
+                         (unsigned)owner);
+    return ERROR_NONE;
+}
+
 result file_set_cloexec(int fd, struct error *err)
 {
     int flags = fcntl(fd, F_GETFD);

@@ -26,6 +26,16 @@ MUST_USE result file_read(const char *path, size_t max, struct file_content *ret
 /* As file_read() for an open descriptor, which stays open; `name` is for messages. */
 MUST_USE result file_read_fd(int fd, const char *name, size_t max, struct file_content *ret, struct error *err);
 
+/* Whoever owns the file. */
+#define FILE_ANY_OWNER ((uid_t)-1)
+
+/*
+ * Whether an open file may hold a secret: it is a regular one, none of the permission bits `refused` (077: nobody
+ * else's) are set, and it belongs to root or to `owner`. ERROR_CONFIG says what is wrong and what to do, without the
+ * name.
+ */
+MUST_USE result file_check_secret(int fd, mode_t refused, uid_t owner, struct error *err);
+
 /*
  * Replace `path` with `length` bytes: temporary file in the same folder (mode 0600), fsync, rename, fsync of the
  * folder. After ERROR_NONE the content survives a power cut; after a failure the old file stands. Blocks.

@@ -1,5 +1,6 @@
 #include "net/proxy.h"
 
+#include "base/file.h"
 #include "base/secret.h"
 #include "base/text.h"
 
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define SHOWN_MAX 300
@@ -100,32 +100,17 @@ result proxy_parse(const char *text, struct proxy *ret, struct error *err)
     return error_set(err, ERROR_CONFIG, "a proxy is http://[USER@]HOST:PORT or socks5://[USER@]HOST:PORT");
 }
 
-/* What is wrong with a file that is to hold a password; NULL: nothing. */
-static const char *unfit(int fd)
-{
-    struct stat status;
-
-    if (fstat(fd, &status) != 0)
-        return strerror(errno);
-    if (!S_ISREG(status.st_mode))
-        return "not a regular file";
-    if ((status.st_mode & 077) != 0)
-        return "open to group or others: chmod 600";
-    if (status.st_uid != 0 && status.st_uid != geteuid())
-        return "belongs neither to root nor to the user of this process";
-    return NULL;
-}
-
 result proxy_read_password(const char *path, struct secret **ret, struct error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    const char *why = fd < 0 ? strerror(errno) : unfit(fd);
     struct error failure = ERROR_INIT;
     struct secret *secret = NULL;
     result r = ERROR_NONE;
 
-    if (why != NULL) {
-        r = error_set(err, ERROR_CONFIG, "proxy-password-file %s: %s", path, why);
+    if (fd < 0)
+        return error_set(err, ERROR_CONFIG, "proxy-password-file %s: %s", path, strerror(errno));
+    if (file_check_secret(fd, 077, geteuid(), &failure) != ERROR_NONE) {
+        r = error_set(err, ERROR_CONFIG, "proxy-password-file %s: %s", path, failure.text);
         goto err0;
     }
     secret = secret_new(err);
@@ -144,7 +129,6 @@ result proxy_read_password(const char *path, struct secret **ret, struct error *
     }
     secret_free(secret);
 err0:
-    if (fd >= 0)
-        (void)close(fd);
+    (void)close(fd);
     return r;
 }

@@ -1,5 +1,6 @@
 #include "pkcs11/pin.h"
 
+#include "base/file.h"
 #include "base/text.h"
 #include "pkcs11/ask_password.h"
 #include "pkcs11/pinentry.h"
@@ -212,6 +213,7 @@ static result open_file(const struct pin_source *source, int *ret_fd, struct sta
     /* systemd gives a service's user access to a root-owned credential by ACL, whose mask shows as group bits. */
     mode_t refused = source->kind == PIN_CREDENTIAL ? 037 : 077;
     int fd = open(source->name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    struct error why = ERROR_INIT;
     struct stat status;
 
     if (fd < 0) {
@@ -220,19 +222,10 @@ static result open_file(const struct pin_source *source, int *ret_fd, struct sta
         return error_set_code(err, ERROR_PIN, (unsigned long)errnum, "PIN file %s: cannot open: %s", source->name,
                               strerror(errnum));
     }
-    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+    if (file_check_secret(fd, refused, geteuid(), &why) != ERROR_NONE || fstat(fd, &status) != 0) {
         (void)close(fd);
-        return error_set(err, ERROR_PIN, "PIN file %s: not a regular file", source->name);
-    }
-    if ((status.st_mode & refused) != 0) {
-        (void)close(fd);
-        return error_set(err, ERROR_PIN, "PIN file %s: open to group or others (mode %04o): chmod 600", source->name,
-                         (unsigned)status.st_mode & 07777);
-    }
-    if (status.st_uid != 0 && status.st_uid != geteuid()) {
-        (void)close(fd);
-        return error_set(err, ERROR_PIN, "PIN file %s: owned by uid %u, must be owned by root or uid %u", source->name,
-                         (unsigned)status.st_uid, (unsigned)geteuid());
+        return error_set(err, ERROR_PIN, "PIN file %s: %s", source->name,
+                         why.category == ERROR_NONE ? strerror(errno) : why.text);
     }
     *ret_fd = fd;
     *ret_status = status;

@@ -8,7 +8,6 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* A key is decoded with the zeros that its padding stands for. */
@@ -107,19 +106,11 @@ result ticket_key_file_parse(char *text, size_t length, const char *name, struct
 /* Root, which may read what is anybody's, asks before it has become the user who is to. */
 static result check_owner(int fd, const char *name, struct error *err)
 {
-    struct stat status;
+    result r = file_check_secret(fd, 077, geteuid() == 0 ? FILE_ANY_OWNER : geteuid(), err);
 
-    if (fstat(fd, &status) != 0)
-        return error_set_errno(err, errno, "%s", name);
-    if (!S_ISREG(status.st_mode))
-        return error_set(err, ERROR_CONFIG, "%s: not a regular file", name);
-    if ((status.st_mode & 077) != 0)
-        return error_set(err, ERROR_CONFIG, "%s: open to group or others (mode %04o): chmod 600", name,
-                         (unsigned)status.st_mode & 07777);
-    if (status.st_uid != 0 && geteuid() != 0 && status.st_uid != geteuid())
-        return error_set(err, ERROR_CONFIG, "%s: owned by uid %u, must be owned by root or uid %u", name,
-                         (unsigned)status.st_uid, (unsigned)geteuid());
-    return ERROR_NONE;
+    if (r != ERROR_NONE)
+        error_prefix(err, "%s", name);
+    return r;
 }
 
 result ticket_key_file_open(const char *path, int *ret_fd, struct error *err)

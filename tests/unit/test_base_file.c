@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -139,6 +140,46 @@ static void given_folders(void **state)
     assert_non_null(strstr(err.text, "/dev/null/folder"));
 }
 
+static void expect_unfit(int fd, mode_t refused, uid_t owner, const char *why)
+{
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(file_check_secret(fd, refused, owner, &err), ERROR_CONFIG);
+    if (strstr(err.text, why) == NULL)
+        fail_msg("\"%s\" is not in: %s", why, err.text);
+}
+
+static void files_for_secrets(void **state)
+{
+    struct error err = ERROR_INIT;
+    int ends[2], fd;
+
+    (void)state;
+    assert_int_equal(file_replace(path, "secret", 6, &err), ERROR_NONE);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(file_check_secret(fd, 077, geteuid(), &err), ERROR_NONE);
+    assert_int_equal(fchmod(fd, 0640), 0);
+    expect_unfit(fd, 077, geteuid(), "open to group or others (mode 0640): chmod 600");
+    assert_int_equal(file_check_secret(fd, 037, geteuid(), &err), ERROR_NONE);
+    assert_int_equal(fchmod(fd, 0400), 0);
+    if (geteuid() == 0) {
+        assert_int_equal(file_check_secret(fd, 077, 4711, &err), ERROR_NONE); /* root's is good for everybody */
+        assert_int_equal(fchown(fd, 4712, (gid_t)-1), 0);
+        assert_int_equal(file_check_secret(fd, 077, 4712, &err), ERROR_NONE);
+        assert_int_equal(file_check_secret(fd, 077, FILE_ANY_OWNER, &err), ERROR_NONE);
+        expect_unfit(fd, 077, 4711, "owned by uid 4712, must be owned by root or uid 4711");
+    } else {
+        expect_unfit(fd, 077, geteuid() + 1, "must be owned by root or uid");
+    }
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    expect_unfit(ends[0], 077, FILE_ANY_OWNER, "not a regular file");
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    expect_unfit(-1, 077, FILE_ANY_OWNER, "Bad file descriptor");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +189,7 @@ int main(void)
         cmocka_unit_test(a_failed_replace_leaves_nothing),
         cmocka_unit_test(private_folders),
         cmocka_unit_test(given_folders),
+        cmocka_unit_test(files_for_secrets),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
