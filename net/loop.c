@@ -2,7 +2,8 @@
  * libevent collects readiness and keeps the timers; the order of the work is decided here. libevent's own priorities
  * are strict: a lower one waits as long as a higher one is never idle, so established connections that are always busy
  * would starve handshakes for good. Here each turn runs all data events and timers, and then a bounded number of
- * handshake and accept events, first come first served.
+ * handshake and accept events, first come first served; data events that arrive meanwhile wait for LOOP_LOOK_US and the
+ * one step that is under way, not for all of them.
  */
 #include "net/loop.h"
 
@@ -191,7 +192,8 @@ static bool something_queued(const struct loop *loop)
     return !TAILQ_EMPTY(&loop->ready[LOOP_PRIORITY_HANDSHAKE]) || !TAILQ_EMPTY(&loop->ready[LOOP_PRIORITY_ACCEPT]);
 }
 
-static void run_queue(struct loop *loop, enum loop_priority priority, unsigned limit)
+/* `looked`: when data events were run last; moves on when they are run again. */
+static void run_queue(struct loop *loop, enum loop_priority priority, unsigned limit, uint64_t *looked)
 {
     struct loop_watch *watch;
     unsigned events;
@@ -206,6 +208,10 @@ static void run_queue(struct loop *loop, enum loop_priority priority, unsigned l
         limit--;
         loop->calls++;
         watch->fn(watch->arg, events);
+        if (clock_monotonic_us() - *looked >= LOOP_LOOK_US) {
+            (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+            *looked = clock_monotonic_us();
+        }
     }
 }
 
@@ -254,6 +260,7 @@ static void run_turn(struct loop *loop, bool wait)
 {
     int flags = EVLOOP_ONCE;
     struct loop_watch *watch;
+    uint64_t looked;
 
     TAILQ_FOREACH(watch, &loop->unpollable, unpollable_entry)
     {
@@ -263,8 +270,11 @@ static void run_turn(struct loop *loop, bool wait)
         flags |= EVLOOP_NONBLOCK;
     if ((flags & EVLOOP_NONBLOCK) != 0 || !poll_busily(loop))
         (void)event_base_loop(loop->base, flags);
-    run_queue(loop, LOOP_PRIORITY_HANDSHAKE, LOOP_HANDSHAKES_PER_TURN);
-    run_queue(loop, LOOP_PRIORITY_ACCEPT, LOOP_ACCEPTS_PER_TURN);
+    if (!something_queued(loop))
+        return;
+    looked = clock_monotonic_us();
+    run_queue(loop, LOOP_PRIORITY_HANDSHAKE, LOOP_HANDSHAKES_PER_TURN, &looked);
+    run_queue(loop, LOOP_PRIORITY_ACCEPT, LOOP_ACCEPTS_PER_TURN, &looked);
 }
 
 void loop_run(struct loop *loop)

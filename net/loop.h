@@ -27,6 +27,8 @@ enum loop_priority {
     LOOP_PRIORITY_ACCEPT = 2     /* listeners */
 };
 #define LOOP_HANDSHAKES_PER_TURN 8
+/* Microseconds of handshake steps and accepting after which data events have their turn in between. */
+#define LOOP_LOOK_US 300
 
 typedef void loop_watch_fn(void *arg, unsigned events);
 typedef void loop_timer_fn(void *arg);
