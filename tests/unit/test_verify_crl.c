@@ -239,6 +239,46 @@ static void signature_is_calculated_once_for_each_key(void **state)
     X509_CRL_free(crl);
 }
 
+/* As each connection decodes its own. */
+static EVP_PKEY *decoded_again(EVP_PKEY *key)
+{
+    unsigned char *der = NULL;
+    int length = i2d_PUBKEY(key, &der);
+    const unsigned char *at = der;
+    EVP_PKEY *again = d2i_PUBKEY(NULL, &at, length);
+
+    assert_true(length > 0 && again != NULL);
+    OPENSSL_free(der);
+    return again;
+}
+
+/* The number of keys that others can show is not limited; the one that has signed is not forgotten for them. */
+static void keys_that_have_not_signed_give_way(void **state)
+{
+    X509_CRL *crl = make_crl(8);
+    struct crl_snapshot *snapshot = pki_snapshot(&crl, 1);
+    X509_CRL *loaded = sk_X509_CRL_value(crl_snapshot_crls(snapshot), 0);
+    EVP_PKEY *again;
+    unsigned before;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        for (int j = 0; j < 10; j++) {
+            EVP_PKEY *other = EVP_EC_gen("P-256");
+
+            assert_false(crl_index_verify(loaded, other));
+            EVP_PKEY_free(other);
+        }
+        again = decoded_again(ca.key);
+        before = crl_index_verifications(loaded);
+        assert_true(crl_index_verify(loaded, again));
+        assert_int_equal(crl_index_verifications(loaded), i == 0 ? before + 1 : before);
+        EVP_PKEY_free(again);
+    }
+    crl_snapshot_free(snapshot);
+    X509_CRL_free(crl);
+}
+
 static EVP_PKEY *make_key(int kind)
 {
     return kind == 0 ? EVP_RSA_gen(2048) : kind == 1 ? EVP_EC_gen("P-384") : EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
@@ -365,6 +405,7 @@ int main(void)
         cmocka_unit_test(index_finds_each_entry_and_no_other),
         cmocka_unit_test(a_removed_entry_is_told_apart),
         cmocka_unit_test(signature_is_calculated_once_for_each_key),
+        cmocka_unit_test(keys_that_have_not_signed_give_way),
         cmocka_unit_test(changed_crl_does_not_verify),
         cmocka_unit_test(crl_put_together_by_hand_still_revokes),
         cmocka_unit_test(threads),

@@ -2,8 +2,7 @@
 
 #include <limits.h>
 #include <openssl/asn1t.h>
-#include <openssl/bn.h>
-#include <openssl/core_names.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/objects.h>
 #include <pthread.h>
@@ -13,12 +12,9 @@
 
 /* Issuer keys a CRL remembers; a CA changes its key once in years, so more of them are not worth the memory. */
 #define KEYS_MAX 8
-/* Bytes of a public key's numbers: RSA-16384 with its exponent. Larger keys are not remembered. */
-#define KEY_BYTES_MAX 2304
 
 struct known_key {
-    size_t length;
-    uint8_t *bytes; /* owned */
+    EVP_PKEY *key; /* a reference */
     bool good;
 };
 
@@ -78,90 +74,59 @@ void crl_signature_free(struct crl_signature *signature)
     if (signature == NULL)
         return;
     for (int i = 0; i < signature->n_keys; i++)
-        free(signature->keys[i].bytes);
+        EVP_PKEY_free(signature->keys[i].key);
     EVP_MD_free(signature->md);
     (void)pthread_mutex_destroy(&signature->lock);
     free(signature);
 }
 
-/* With its length in front, so that no two keys run together to the same bytes. */
-static bool append_number(EVP_PKEY *key, const char *parameter, uint8_t *out, size_t *used)
-{
-    BIGNUM *number = NULL;
-    bool appended = false;
-
-    if (EVP_PKEY_get_bn_param(key, parameter, &number) == 1) {
-        size_t length = (size_t)BN_num_bytes(number);
-
-        if (*used + 2 + length <= KEY_BYTES_MAX) {
-            out[(*used)++] = (uint8_t)(length >> 8);
-            out[(*used)++] = (uint8_t)length;
-            *used += (size_t)BN_bn2bin(number, out + *used);
-            appended = true;
-        }
-    }
-    BN_free(number);
-    return appended;
-}
-
-/* The bytes that tell public keys apart; length 0 for a kind of key that is not remembered. */
-static size_t key_bytes(EVP_PKEY *key, uint8_t out[KEY_BYTES_MAX])
-{
-    size_t used = 0, length = 0;
-
-    if (EVP_PKEY_is_a(key, "RSA") || EVP_PKEY_is_a(key, "RSA-PSS")) {
-        out[used++] = EVP_PKEY_is_a(key, "RSA") ? 'R' : 'P';
-        if (!append_number(key, OSSL_PKEY_PARAM_RSA_N, out, &used) ||
-            !append_number(key, OSSL_PKEY_PARAM_RSA_E, out, &used))
-            return 0;
-        return used;
-    }
-    if (EVP_PKEY_is_a(key, "EC")) {
-        char group[64] = "";
-
-        if (EVP_PKEY_get_group_name(key, group, sizeof(group), &length) != 1)
-            return 0;
-        out[used++] = 'E';
-        memcpy(out + used, group, length);
-        used += length;
-    } else if (EVP_PKEY_is_a(key, "ED25519") || EVP_PKEY_is_a(key, "ED448")) {
-        out[used++] = EVP_PKEY_is_a(key, "ED25519") ? 'D' : 'd';
-    } else {
-        return 0;
-    }
-    if (EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, out + used, KEY_BYTES_MAX - used, &length) != 1)
-        return 0;
-    return used + length;
-}
-
-/* -1: this key has not been tried yet. */
-static int remembered(struct crl_signature *signature, const uint8_t *bytes, size_t length)
+/*
+ * By the key itself, not by an encoding: of an elliptic curve's point OpenSSL makes that with an inversion, which costs
+ * as much as many comparisons. -1: this key has not been tried yet.
+ */
+static int remembered(struct crl_signature *signature, EVP_PKEY *key)
 {
     int known = -1;
 
+    (void)ERR_set_mark();
     (void)pthread_mutex_lock(&signature->lock);
     for (int i = 0; i < signature->n_keys && known < 0; i++) {
-        if (signature->keys[i].length == length && memcmp(signature->keys[i].bytes, bytes, length) == 0)
+        if (EVP_PKEY_eq(signature->keys[i].key, key) == 1)
             known = signature->keys[i].good ? 1 : 0;
     }
     (void)pthread_mutex_unlock(&signature->lock);
+    (void)ERR_pop_to_mark();
     return known;
 }
 
-static void remember(struct crl_signature *signature, const uint8_t *bytes, size_t length, bool good)
+/* Those that have not made it give way: whoever has a CA's name can show any number of them. */
+static struct known_key *place_for_key(struct crl_signature *signature)
 {
-    uint8_t *copy = malloc(length);
+    if (signature->n_keys < KEYS_MAX)
+        return &signature->keys[signature->n_keys++];
+    for (int i = 0; i < KEYS_MAX; i++) {
+        if (!signature->keys[i].good)
+            return &signature->keys[i];
+    }
+    return NULL;
+}
 
-    if (copy == NULL)
+static void remember(struct crl_signature *signature, EVP_PKEY *key, bool good)
+{
+    struct known_key *place;
+
+    if (EVP_PKEY_up_ref(key) != 1)
         return;
-    memcpy(copy, bytes, length);
     (void)pthread_mutex_lock(&signature->lock);
-    if (signature->n_keys < KEYS_MAX) {
-        signature->keys[signature->n_keys++] = (struct known_key){.length = length, .bytes = copy, .good = good};
-        copy = NULL;
+    place = place_for_key(signature);
+    if (place != NULL) {
+        EVP_PKEY *before = place->key;
+
+        *place = (struct known_key){.key = key, .good = good};
+        key = before;
     }
     (void)pthread_mutex_unlock(&signature->lock);
-    free(copy);
+    EVP_PKEY_free(key);
 }
 
 static bool check_hash(const struct crl_signature *signature, const ASN1_BIT_STRING *bits, EVP_PKEY *key)
@@ -225,9 +190,7 @@ static bool calculate(const struct crl_signature *signature, const X509_CRL *crl
 
 bool crl_signature_check(struct crl_signature *signature, const X509_CRL *crl, EVP_PKEY *key)
 {
-    uint8_t bytes[KEY_BYTES_MAX];
-    size_t length = key_bytes(key, bytes);
-    int known = length > 0 ? remembered(signature, bytes, length) : -1;
+    int known = remembered(signature, key);
     bool good;
 
     if (known >= 0)
@@ -236,8 +199,7 @@ bool crl_signature_check(struct crl_signature *signature, const X509_CRL *crl, E
     (void)pthread_mutex_lock(&signature->lock);
     signature->tries++;
     (void)pthread_mutex_unlock(&signature->lock);
-    if (length > 0)
-        remember(signature, bytes, length, good);
+    remember(signature, key, good);
     return good;
 }
 

@@ -23,8 +23,9 @@ struct crl_signature *crl_signature_new(const X509_CRL *crl, const struct der *t
 void crl_signature_free(struct crl_signature *signature); /* NULL is allowed */
 
 /*
- * True when `key` has made it. `crl` is as for crl_signature_new(). With EdDSA, which signs no hash, the first call
- * with a key reads the whole list. Any thread.
+ * True when `key` has made it. `crl` is as for crl_signature_new(). A reference to `key` may be kept: the library
+ * context that it is of must outlive the signature, as that of crl_signature_new() must. With EdDSA, which signs no
+ * hash, the first call with a key reads the whole list. Any thread.
  */
 bool crl_signature_check(struct crl_signature *signature, const X509_CRL *crl, EVP_PKEY *key);
 
