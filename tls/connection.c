@@ -7,6 +7,7 @@
 #include "tls/inquiry.h"
 #include "tls/internal.h"
 #include "tls/judge.h"
+#include "tls/libctx.h"
 #include "tls/narrate.h"
 #include "tls/sessions.h"
 #include "tls/status.h"
@@ -225,6 +226,7 @@ static int run_handshake(struct connection *connection)
     n = SSL_do_handshake(connection->ssl);
     outcome = SSL_get_error(connection->ssl, n);
     (void)signer_switch(before);
+    libctx_take_back(connection->context->libctx); /* when a ticket failed half-way */
     connection->job_paused = outcome == SSL_ERROR_WANT_ASYNC;
     return outcome;
 }

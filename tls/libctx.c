@@ -14,6 +14,9 @@ struct libctx {
     OSSL_PROVIDER *standard;  /* in `complete` */
     OSSL_PROVIDER *selection; /* NULL: none */
     OSSL_PROVIDER *token;
+    OSSL_LIB_CTX *bare;      /* of libctx_set_aside(); NULL: there is none */
+    OSSL_PROVIDER *nothing;  /* in `bare` */
+    OSSL_LIB_CTX *set_aside; /* NULL: nothing is */
 };
 
 static struct libctx *start(struct error *err)
@@ -62,6 +65,19 @@ struct libctx *libctx_new(struct error *err)
     return add_token(libctx, err);
 }
 
+/* With the provider that has nothing: a library context without any would load "default" when asked for something. */
+static void add_bare(struct libctx *libctx)
+{
+    libctx->bare = OSSL_LIB_CTX_new();
+    if (libctx->bare != NULL)
+        libctx->nothing = OSSL_PROVIDER_load(libctx->bare, "null");
+    if (libctx->nothing == NULL) {
+        OSSL_LIB_CTX_free(libctx->bare);
+        libctx->bare = NULL;
+        ERR_clear_error();
+    }
+}
+
 struct libctx *libctx_new_for_tls(struct error *err)
 {
     struct libctx *libctx = start(err);
@@ -81,6 +97,7 @@ struct libctx *libctx_new_for_tls(struct error *err)
         libctx->context = libctx->complete;
         ERR_clear_error();
     }
+    add_bare(libctx);
     return add_token(libctx, err);
 }
 
@@ -92,6 +109,9 @@ void libctx_free(struct libctx *libctx)
         (void)OSSL_PROVIDER_unload(libctx->token);
     if (libctx->selection != NULL)
         (void)OSSL_PROVIDER_unload(libctx->selection);
+    if (libctx->nothing != NULL)
+        (void)OSSL_PROVIDER_unload(libctx->nothing);
+    OSSL_LIB_CTX_free(libctx->bare);
     if (libctx->context != libctx->complete)
         OSSL_LIB_CTX_free(libctx->context);
     if (libctx->standard != NULL)
@@ -113,4 +133,18 @@ OSSL_LIB_CTX *libctx_complete(const struct libctx *libctx)
 void libctx_adopt(const struct libctx *libctx)
 {
     (void)OSSL_LIB_CTX_set0_default(libctx->context);
+}
+
+void libctx_set_aside(struct libctx *libctx)
+{
+    if (libctx->bare != NULL && libctx->set_aside == NULL)
+        libctx->set_aside = OSSL_LIB_CTX_set0_default(libctx->bare);
+}
+
+void libctx_take_back(struct libctx *libctx)
+{
+    if (libctx->set_aside == NULL)
+        return;
+    (void)OSSL_LIB_CTX_set0_default(libctx->set_aside);
+    libctx->set_aside = NULL;
 }

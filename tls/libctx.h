@@ -39,4 +39,12 @@ OSSL_LIB_CTX *libctx_complete(const struct libctx *libctx);
  */
 void libctx_adopt(const struct libctx *libctx);
 
+/*
+ * Until libctx_take_back(), OpenSSL finds no algorithm on the calling thread where no library context is given: keys of
+ * certificates are then not decoded, only their bytes kept. For a short time within one function of libssl's, with the
+ * thread's own `libctx` of libctx_new_for_tls(); no effect with another or when something is set aside already.
+ */
+void libctx_set_aside(struct libctx *libctx);
+void libctx_take_back(struct libctx *libctx); /* no effect when nothing is set aside */
+
 #endif

@@ -143,6 +143,11 @@ static int ticket_leaves(SSL *ssl, void *arg)
         (void)SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), "", 0);
     buffer_free(&data);
     ERR_clear_error();
+    /*
+     * libssl makes the ticket of a copy of the session, by encoding and decoding it. To decode the key of the client's
+     * certificate for that costs more than everything else of it, and nobody uses it: seal() comes next.
+     */
+    libctx_set_aside(tickets->context->libctx);
     return 1;
 }
 
@@ -283,11 +288,11 @@ static int seal(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX
 {
     struct tickets *tickets = tickets_of(ssl);
     struct ticket_keys_one key;
-    bool current = true;
-    bool found =
-        sealing ? ticket_keys_current(tickets->keys, &key) : ticket_keys_find(tickets->keys, name, &key, &current);
-    bool good = false;
+    bool current = true, good = false;
+    bool found;
 
+    libctx_take_back(tickets->context->libctx); /* first: random numbers are next */
+    found = sealing ? ticket_keys_current(tickets->keys, &key) : ticket_keys_find(tickets->keys, name, &key, &current);
     if (!found)
         return 0;
     if (sealing) {

@@ -290,6 +290,41 @@ static void only_whole_names_are_chosen(void **state)
     assert_false(is_chosen(choice, &bad));
 }
 
+static EVP_PKEY *decode_public(const unsigned char *der, int length)
+{
+    const unsigned char *at = der;
+
+    return d2i_PUBKEY(NULL, &at, length);
+}
+
+static void algorithms_are_set_aside_and_taken_back(void **state)
+{
+    struct libctx *libctx = for_tls();
+    OSSL_LIB_CTX *before = OSSL_LIB_CTX_set0_default(NULL);
+    EVP_PKEY *key = EVP_EC_gen("P-256"), *again;
+    unsigned char *der = NULL;
+    int length = i2d_PUBKEY(key, &der);
+
+    (void)state;
+    libctx_take_back(libctx); /* nothing is set aside */
+    assert_ptr_equal(OSSL_LIB_CTX_set0_default(NULL), before);
+    for (int i = 0; i < 2; i++) {
+        libctx_set_aside(libctx);
+        libctx_set_aside(libctx); /* once is enough */
+        assert_null(decode_public(der, length));
+        assert_null(EVP_MD_fetch(NULL, "SHA256", NULL));
+        libctx_take_back(libctx);
+        assert_ptr_equal(OSSL_LIB_CTX_set0_default(NULL), before);
+        again = decode_public(der, length);
+        assert_non_null(again);
+        EVP_PKEY_free(again);
+    }
+    ERR_clear_error();
+    OPENSSL_free(der);
+    EVP_PKEY_free(key);
+    libctx_free(libctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +334,7 @@ int main(void)
         cmocka_unit_test(random_numbers_and_the_rest_of_the_thread),
         cmocka_unit_test(contexts_come_and_go),
         cmocka_unit_test(falls_back_to_all_of_it),
+        cmocka_unit_test(algorithms_are_set_aside_and_taken_back),
         cmocka_unit_test(only_whole_names_are_chosen),
     };
 

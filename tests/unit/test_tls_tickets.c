@@ -124,6 +124,33 @@ static void the_second_visit_is_resumed_and_judged_anew(void **state)
     ticket_keys_free(keys);
 }
 
+/* A ticket is made without the algorithms of the thread's library context; they are there again for what comes next. */
+static void a_ticket_leaves_the_thread_its_library_context(void **state)
+{
+    struct world *w = *state;
+    OSSL_LIB_CTX *before = OSSL_LIB_CTX_set0_default(libctx_get(w->libctx));
+    struct identity *server = make_identity(w, "server", &(struct wanted){.kind = P256});
+    struct identity *card = make_identity(w, "card", &(struct wanted){.kind = P256});
+    struct ticket_keys *keys = make_keys();
+    struct context_config config = gateway_config(w, &server, keys);
+    struct context *gateway = make_context(&config);
+
+    for (size_t i = 0; i < 2; i++) {
+        struct context *client = make_client(w, &card, versions[i]);
+
+        for (int n = 0; n < 2; n++) {
+            struct outcome out = visit(w, client, gateway);
+
+            assert_true(out.server_good && out.resumed == (n > 0));
+            assert_ptr_equal(OSSL_LIB_CTX_set0_default(NULL), libctx_get(w->libctx));
+        }
+        context_free(client);
+    }
+    context_free(gateway);
+    ticket_keys_free(keys);
+    (void)OSSL_LIB_CTX_set0_default(before);
+}
+
 /* Each begins with a ticket that is good; then something changes, and the full handshake says what. */
 static void what_has_changed_since_counts(void **state)
 {
@@ -434,6 +461,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(the_second_visit_is_resumed_and_judged_anew),
+        TEST(a_ticket_leaves_the_thread_its_library_context),
         TEST(what_has_changed_since_counts),
         TEST(another_service_and_other_keys_do_not_resume),
         TEST(a_client_without_certificate_resumes_as_nobody),
