@@ -22,9 +22,8 @@ static const char *const warm_words[] = {
 
 static void forget_certificate(struct record *record)
 {
-    free(record->subject);
-    free(record->serial);
-    record->subject = record->serial = NULL;
+    X509_free(record->certificate);
+    record->certificate = NULL;
 }
 
 /* An owned copy of what is not empty. */
@@ -57,23 +56,24 @@ static void copy(char *out, size_t size, const char *text)
     (void)snprintf(out, size, "%s", text == NULL ? "" : text);
 }
 
-static void note_certificate(struct record *record, X509 *certificate)
+/* How a certificate is named in the line. */
+struct naming {
+    char subject[256]; /* escaped; "": it has none */
+    char *serial;      /* hexadecimal, of OPENSSL_free(); NULL: no memory */
+};
+
+static void name_certificate(const X509 *certificate, struct naming *ret)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     BIGNUM *serial = ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), NULL);
-    char *hex = serial == NULL ? NULL : BN_bn2hex(serial);
-    char subject[256] = "";
     char *text = NULL;
     long length;
 
+    *ret = (struct naming){.serial = serial == NULL ? NULL : BN_bn2hex(serial)};
     if (bio != NULL && X509_NAME_print_ex(bio, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) >= 0) {
         length = BIO_get_mem_data(bio, &text);
-        (void)text_escape(text, length > 0 ? (size_t)length : 0, subject, sizeof(subject));
+        (void)text_escape(text, length > 0 ? (size_t)length : 0, ret->subject, sizeof(ret->subject));
     }
-    forget_certificate(record);
-    record->subject = kept(subject);
-    record->serial = kept(hex);
-    OPENSSL_free(hex);
     BN_free(serial);
     BIO_free(bio);
 }
@@ -90,8 +90,9 @@ void record_note_tls(struct record *record, const struct connection_info *info)
     record->sign_ms = info->sign_ms;
     record->sign_wait_ms = info->sign_wait_ms;
     record->handshake_ms = info->handshake_ms;
-    if (info->peer != NULL)
-        note_certificate(record, info->peer);
+    forget_certificate(record);
+    if (info->peer != NULL && X509_up_ref(info->peer) == 1)
+        record->certificate = info->peer;
     tolerated_log(record->kind, record->service, info);
 }
 
@@ -143,9 +144,12 @@ void record_write(const struct record *record, enum record_result end, const cha
     bool tls = record->has_tls;
     char far[ADDRESS_TEXT_MAX];
     enum log_level level = level_of(end);
+    struct naming naming = {.serial = NULL};
 
     if (!log_enabled(level))
         return;
+    if (record->certificate != NULL)
+        name_certificate(record->certificate, &naming);
     log_event(level, "connection ended",
               (const struct log_field[]){
                   LOG_TEXT(record->kind, record->service),
@@ -157,8 +161,8 @@ void record_write(const struct record *record, enum record_result end, const cha
                   LOG_TEXT("identity", or_nothing(record->identity)),
                   LOG_TEXT("tls", or_nothing(record->version)),
                   LOG_TEXT("alpn", or_nothing(record->alpn)),
-                  LOG_TEXT("subject", record->subject),
-                  LOG_TEXT("serial", record->serial),
+                  LOG_TEXT("subject", or_nothing(naming.subject)),
+                  LOG_TEXT("serial", or_nothing(naming.serial)),
                   LOG_TEXT("allow", record->allow),
                   LOG_TEXT("resumed", !tls              ? NULL
                                       : record->resumed ? "true"
@@ -176,6 +180,7 @@ void record_write(const struct record *record, enum record_result end, const cha
                   LOG_TEXT("reason", reason),
                   {0},
               });
+    OPENSSL_free(naming.serial);
 }
 
 void record_free(struct record *record)

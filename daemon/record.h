@@ -6,6 +6,8 @@
 #include "net/relay.h"
 #include "pkcs11/keyholder/client.h"
 
+#include <openssl/types.h>
+
 struct connection_info; /* tls/connection.h */
 
 enum record_result {
@@ -35,8 +37,8 @@ struct record {
     uint32_t warm_ms; /* RECORD_WARM_USED: how long it had waited */
     bool has_tls;     /* what follows is filled */
     char version[16], mechanism[32], identity[KEYHOLDER_NAME_MAX], alpn[64];
-    char *subject, *serial; /* of the peer's certificate, escaped; owned; NULL when it sent none */
-    const char *allow;      /* the allow block that let the client in; NULL: none was asked. Must outlive it */
+    X509 *certificate; /* of the peer: a reference to what libssl keeps as well; NULL when it sent none */
+    const char *allow; /* the allow block that let the client in; NULL: none was asked. Must outlive it */
     bool resumed, signed_on_token;
     uint32_t sign_ms, sign_wait_ms, handshake_ms;
     struct relay_totals totals; /* a: the accepted side */
@@ -52,7 +54,7 @@ void record_begin(struct record *record, const char *kind, const char *service, 
 /* The connection is another one's, which a load balancer has told of: that is the peer from here on. */
 void record_pass_on(struct record *record, const struct address_socket *peer);
 
-/* Copy what the handshake showed. */
+/* Keep what the handshake showed. */
 void record_note_tls(struct record *record, const struct connection_info *info);
 
 /* Back to before that: another handshake follows. The far side is forgotten too. */
