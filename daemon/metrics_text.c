@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,6 +165,23 @@ static void tolerated(struct page *page)
     }
 }
 
+/* A number of each tunnel. */
+static const struct {
+    const char *name, *type, *help;
+    size_t offset; /* in struct meters_reading, of a uint64_t */
+} warm_numbers[] = {
+    {"warm_wanted", "gauge", "Connections that are to be ready for clients to come.",
+     offsetof(struct meters_reading, warm_wanted)},
+    {"warm_connections", "gauge", "Connections that are ready for clients to come.",
+     offsetof(struct meters_reading, warm_ready)},
+    {"warm_used_total", "counter", "Clients that were given a ready connection.",
+     offsetof(struct meters_reading, warm_used)},
+    {"warm_missed_total", "counter", "Clients of a tunnel with warm that found none ready.",
+     offsetof(struct meters_reading, warm_missed)},
+    {"warm_failed_total", "counter", "Connections that could not be made ready.",
+     offsetof(struct meters_reading, warm_failed)},
+};
+
 static void warm(struct page *page)
 {
     const struct settings *settings = page->shared->settings;
@@ -171,26 +189,15 @@ static void warm(struct page *page)
 
     if (page->kind == NULL || strcmp(page->kind, "tunnel") != 0)
         return;
-    head(page, "warm_wanted", "gauge", "Connections that are to be ready for clients to come.");
-    for (size_t i = 0; i < settings->n_services; i++)
-        put(page, "tokentls_warm_wanted{tunnel=\"%s\"} %" PRIu64 "\n", service_label(page, i, name),
-            page->services[i].warm_wanted);
-    head(page, "warm_connections", "gauge", "Connections that are ready for clients to come.");
-    for (size_t i = 0; i < settings->n_services; i++)
-        put(page, "tokentls_warm_connections{tunnel=\"%s\"} %" PRIu64 "\n", service_label(page, i, name),
-            page->services[i].warm_ready);
-    head(page, "warm_used_total", "counter", "Clients that were given a ready connection.");
-    for (size_t i = 0; i < settings->n_services; i++)
-        put(page, "tokentls_warm_used_total{tunnel=\"%s\"} %" PRIu64 "\n", service_label(page, i, name),
-            page->services[i].warm_used);
-    head(page, "warm_missed_total", "counter", "Clients of a tunnel with warm that found none ready.");
-    for (size_t i = 0; i < settings->n_services; i++)
-        put(page, "tokentls_warm_missed_total{tunnel=\"%s\"} %" PRIu64 "\n", service_label(page, i, name),
-            page->services[i].warm_missed);
-    head(page, "warm_failed_total", "counter", "Connections that could not be made ready.");
-    for (size_t i = 0; i < settings->n_services; i++)
-        put(page, "tokentls_warm_failed_total{tunnel=\"%s\"} %" PRIu64 "\n", service_label(page, i, name),
-            page->services[i].warm_failed);
+    for (size_t k = 0; k < sizeof(warm_numbers) / sizeof(*warm_numbers); k++) {
+        head(page, warm_numbers[k].name, warm_numbers[k].type, warm_numbers[k].help);
+        for (size_t i = 0; i < settings->n_services; i++) {
+            const uint64_t *number = (const void *)((const char *)&page->services[i] + warm_numbers[k].offset);
+
+            put(page, "tokentls_%s{tunnel=\"%s\"} %" PRIu64 "\n", warm_numbers[k].name, service_label(page, i, name),
+                *number);
+        }
+    }
     head(page, "warm_dropped_total", "counter", "Ready connections that ended without a client, by why.");
     for (size_t i = 0; i < settings->n_services; i++) {
         for (int why = 0; why < METERS_WARM_ENDS; why++)

@@ -4,6 +4,7 @@
 #include "tls/inquiry.h"
 #include "tls/internal.h"
 #include "tls/libctx.h"
+#include "tls/verify/adopt.h"
 #include "tls/verify/remembered.h"
 #include "tls/verify/verdict.h"
 
@@ -37,22 +38,6 @@ static void forget_with_identities(struct context *context)
     context->identities_seen = seen;
 }
 
-/* libssl decodes the certificates of sessions in the default library context, whose algorithms are not ours. */
-static X509 *own_copy(const struct context *context, const X509 *certificate)
-{
-    X509 *copy = X509_new_ex(libctx_get(context->libctx), NULL);
-    unsigned char *der = NULL;
-    int length = i2d_X509(certificate, &der);
-    const unsigned char *at = der;
-
-    if (copy != NULL && (length <= 0 || d2i_X509(&copy, &at, length) == NULL)) {
-        X509_free(copy);
-        copy = NULL;
-    }
-    OPENSSL_free(der);
-    return copy;
-}
-
 static void reject_for_memory(struct verdict *ret)
 {
     *ret = (struct verdict){.x509_error = X509_V_ERR_OUT_OF_MEM, .reason = {.check = "internal"}};
@@ -68,7 +53,8 @@ static void reach(const struct connection *connection, struct chain_request *req
     if (remembered_recall(context->remembered, request, now_us, ret))
         return;
     if (connection->ticket_in_question) {
-        copy = own_copy(context, request->leaf);
+        /* libssl decodes the certificates of sessions in the default library context, whose algorithms are not ours */
+        copy = adopt_certificate(request->libctx, request->leaf);
         if (copy == NULL) {
             reject_for_memory(ret);
             return;

@@ -1,5 +1,6 @@
 #include "tls/verify/ocsp_signer.h"
 
+#include "tls/verify/adopt.h"
 #include "tls/verify/algorithms.h"
 #include "tls/verify/crl.h"
 #include "tls/verify/crl_index.h"
@@ -65,21 +66,6 @@ static bool has_signed(const struct ocsp_question *question, const OCSP_BASICRES
 
     ERR_clear_error();
     return good;
-}
-
-/* The same certificate with its key in our library context; NULL when it cannot be had. */
-static X509 *adopt(const struct ocsp_question *question, X509 *certificate)
-{
-    unsigned char *der = NULL;
-    int length = i2d_X509(certificate, &der);
-    X509 *copy = length > 0 ? X509_new_ex(question->libctx, NULL) : NULL;
-    const unsigned char *at = der;
-
-    if (copy != NULL && d2i_X509(&copy, &at, length) == NULL)
-        copy = NULL; /* it has been freed */
-    OPENSSL_free(der);
-    ERR_clear_error();
-    return copy;
 }
 
 static void note_fault(void *arg, const struct form_fault *fault)
@@ -182,7 +168,7 @@ static bool check_delegated(const struct ocsp_question *question, const OCSP_BAS
         if (!is_named(question, basic, sk_X509_value(sent, i)) ||
             X509_cmp(sk_X509_value(sent, i), question->issuer) == 0)
             continue;
-        responder = adopt(question, sk_X509_value(sent, i));
+        responder = adopt_certificate(question->libctx, sk_X509_value(sent, i));
         if (responder == NULL)
             continue;
         good = is_authorised(question, responder, ret);
